@@ -222,6 +222,7 @@ static bool restore(struct xchg_conn *conn, const struct conn_record *record) {
 
 /* Free ${conn}, which is not complete. Return: NULL, and errno is ${error}. */
 static struct xchg_conn *refuse(struct xchg_conn *conn, int error) {
+  conn_peer(conn)->ip_slot = NO_IP_SLOT; /* the caller's: no offloaded work must keep it */
   forget(conn);
   errno = error;
   return NULL;

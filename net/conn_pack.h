@@ -80,9 +80,10 @@ struct conn_owned conn_gone(struct xchg_conn *conn);
 /**
  * conn_unpack(ctx, record):
  * Make a parked connection of ${record}, whose owned the caller has set, and call on_restore.
- * Return: it; or NULL with nothing changed and errno: ENOMEM; ENOTSUP: it began with a PROXY
- * header, and no listener here has ;proxy=; EBADMSG: it does not fit the handler: its frame, a
- * timer without on_timer, a state without on_restore or the reverse; ECANCELED: on_restore refuses.
+ * Return: it; or NULL with nothing left after the next dispatch, and errno: ENOMEM; ENOTSUP: it
+ * began with a PROXY header, and no listener here has ;proxy=; EBADMSG: it does not fit the
+ * handler: its frame, a timer without on_timer, a state without on_restore or the reverse;
+ * ECANCELED: on_restore refuses.
  */
 struct xchg_conn *conn_unpack(struct conn_ctx *ctx, const struct conn_record *record);
 

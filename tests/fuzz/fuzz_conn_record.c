@@ -2,7 +2,8 @@
  * fuzz_conn_record: any bytes are the record of a connection, or are refused.  A record that is
  * read does no harm: its connection is served, moves again, and ends once.
  *
- * Input: the frame, the bytes that the client sends (their number and the bytes), the record.
+ * Input: the frame (over 127: the handler has a state), the bytes that the client sends (their
+ * number and the bytes), the record.
  */
 #include "net/conn.h"
 #include "net/builtin.h"
@@ -38,6 +39,8 @@ static struct {
   struct stats stats;
   struct conn_ctx ctx;
   uint8_t input[CONN_INPUT_FRONT + INPUT_BYTES];
+  uint8_t state[256]; /* what on_restore has got last */
+  size_t saved;
   int client; /* the other end of the connection's socket */
 } play;
 
@@ -67,6 +70,34 @@ static void make_once(void) {
   play.ctx.input = play.input + CONN_INPUT_FRONT;
   play.ctx.input_bytes = INPUT_BYTES;
   play.ready = true;
+}
+
+/* ---- the state of a handler ---- */
+
+/* Refused by its first byte. */
+static int restore(struct xchg_conn *conn, uint32_t version, const void *data, size_t size) {
+  const uint8_t *bytes = data;
+  fuzz_holds(version != 0 && size <= XCHG_SAVE_MAX, "a state has a version and a limit");
+  (void)xchg_send(conn, data, min_u64(size, 16));
+  play.saved = min_u64(size, sizeof(play.state));
+  if (play.saved > 0) {
+    memcpy(play.state, bytes, play.saved);
+  }
+  return play.saved > 0 && bytes[0] == 'r' ? -1 : 0;
+}
+
+static ssize_t save(struct xchg_conn *conn, void *data, size_t size) {
+  (void)conn;
+  fuzz_holds(size >= play.saved, "there is room");
+  memcpy(data, play.state, play.saved);
+  return (ssize_t)play.saved;
+}
+
+static void set_handler(bool state) {
+  struct xchg_handler *handler = &play.exchange.handler;
+  handler->state_version = state ? 1 : 0;
+  handler->on_save = state ? save : NULL;
+  handler->on_restore = state ? restore : NULL;
 }
 
 /* ---- turns ---- */
@@ -127,7 +158,7 @@ static bool serve(struct conn_record *record) {
   record->listener = 0;
   struct xchg_conn *conn = conn_unpack(&play.ctx, record);
   if (conn == NULL) {
-    fuzz_holds(errno == ENOMEM || errno == EBADMSG, "a refusal has a reason");
+    fuzz_holds(errno == ENOMEM || errno == EBADMSG || errno == ECANCELED, "a refusal has a reason");
     close(fds[1]);
     client_ends();
     return false;
@@ -171,6 +202,7 @@ static void finish(void) {
 static void run(struct conn_record *record, const uint8_t *sent, size_t sent_size) {
   memset(&play.stats, 0, sizeof(play.stats));
   if (!serve(record)) {
+    (void)turn(); /* its object is freed, if it had asked for a turn */
     fuzz_holds(live() == NULL && play.ctx.bufs.bytes == 0, "a refusal leaves nothing");
     return;
   }
@@ -195,7 +227,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const uint8_t *sent = fuzz_bytes(&input, fuzz_byte(&input) % CLIENT_MAX, &sent_size);
   const uint8_t *from = fuzz_bytes(&input, RECORD_MAX, &record_size);
   make_once();
-  play.exchange.handler.frame = frames[frame % count_of(frames)];
+  play.exchange.handler.frame = frames[(frame & 127) % count_of(frames)];
+  set_handler(frame > 127);
   /* A block of its own, so that the sanitizer sees the first byte after it. */
   uint8_t *bytes = malloc(max_u64(record_size, 1));
   fuzz_holds(bytes != NULL, "memory is available");
@@ -207,6 +240,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     within(&record.output, bytes, record_size);
     within(&record.header, bytes, record_size);
     within(&record.groups, bytes, record_size);
+    within(&record.saved, bytes, record_size);
     run(&record, sent, sent_size);
   }
   free(bytes);

@@ -68,6 +68,9 @@ static int on_restore(struct xchg_conn *conn, uint32_t version, const void *data
   ck_assert_uint_eq(size, with.size);
   with.restored++;
   if (with.refuses) {
+    if (with.act != NULL) {
+      with.act(conn);
+    }
     return -1;
   }
   fixture.opens++;
@@ -203,6 +206,38 @@ START_TEST(it_is_refused) {
 }
 END_TEST
 
+static uint32_t slot_of_jobs;
+
+static void note_jobs(struct xchg_conn *conn) {
+  slot_of_jobs = conn_peer(conn)->ip_slot;
+  conn->cold->jobs = NULL;
+}
+
+static void act_offload(struct xchg_conn *conn) {
+  conn->ctx->end_jobs = note_jobs;
+  conn_cold(conn)->jobs = &slot_of_jobs; /* not NULL */
+}
+
+/* on_restore offloads work and refuses: the work gets no place that the caller returns, too. */
+START_TEST(work_of_a_refused_one) {
+  with.refuses = true;
+  with.act = act_offload;
+  slot_of_jobs = 5;
+  int fd = start_and_connect(false);
+  fixture_settle();
+  struct packed packed = pack(fixture_conn());
+  packed.owned.ip_slot = 5;
+  struct conn_record record = packed_read(&packed);
+  ck_assert_ptr_null(conn_unpack(&fixture.ctx, &record));
+  ck_assert_uint_eq(slot_of_jobs, NO_IP_SLOT);
+  with.refuses = false;
+  with.act = NULL;
+  packed.owned.ip_slot = NO_IP_SLOT;
+  (void)unpack(&fixture.ctx, &packed);
+  end(fd);
+}
+END_TEST
+
 /* A handler without a state refuses one, and the reverse. */
 START_TEST(it_does_not_fit) {
   int fd = start_and_connect(false);
@@ -302,9 +337,14 @@ START_TEST(within_a_header) {
 END_TEST
 
 int main(void) {
-  const struct suite_test tests[] = {{it_moves, 5},          {it_comes_back, 1},
-                                     {it_stays, 2},          {it_is_refused, 1},
-                                     {it_does_not_fit, 2},   {on_restore_makes_calls, 1},
-                                     {on_restore_aborts, 1}, {within_a_header, 1}};
+  const struct suite_test tests[] = {{it_moves, 5},
+                                     {it_comes_back, 1},
+                                     {it_stays, 2},
+                                     {it_is_refused, 1},
+                                     {work_of_a_refused_one, 1},
+                                     {it_does_not_fit, 2},
+                                     {on_restore_makes_calls, 1},
+                                     {on_restore_aborts, 1},
+                                     {within_a_header, 1}};
   return run_suite_fixture("conn_pack_state", tests, count_of(tests), set_up, handler_fixture_fini);
 }

@@ -20,7 +20,7 @@ static size_t size;
 
 /* ---- the states ---- */
 
-enum state { IDLE, UNFINISHED, QUEUED, GROUPS, IN_HEADER, LINGERS, STATES };
+enum state { IDLE, UNFINISHED, QUEUED, GROUPS, IN_HEADER, LINGERS, SAVED, STATES };
 
 static const struct {
   const char *name;
@@ -38,6 +38,7 @@ static const struct {
     [IN_HEADER] = {"header", HEADER, " 198.51.100.1 12345 7000\r\none|", "one|", CONN_HEADER, 0,
                    true},
     [LINGERS] = {"lingers", "one|", "", "", CONN_LINGERING, 1, false},
+    [SAVED] = {"saved", "one|", "two|", "two|", CONN_OPEN, 1, false},
 };
 
 /* Copy ${text} to ${to}, with 0 for '|'. Return: its size. */
@@ -49,8 +50,29 @@ static size_t convert(char to[64], const char *text) {
   return length;
 }
 
+#define STATE "state of a handler"
+
+static ssize_t save(struct xchg_conn *conn, void *data, size_t room) {
+  (void)conn, (void)room; /* XCHG_SAVE_MAX */
+  memcpy(data, STATE, sizeof(STATE));
+  return sizeof(STATE);
+}
+
+static int restore(struct xchg_conn *conn, uint32_t version, const void *data, size_t length) {
+  (void)conn;
+  ck_assert_uint_eq(version, 258);
+  ck_assert_uint_eq(length, sizeof(STATE));
+  ck_assert_mem_eq(data, STATE, sizeof(STATE));
+  return 0;
+}
+
 static void start(enum state state) {
   conn_fixture_init();
+  if (state == SAVED) {
+    fixture.handler.state_version = 258;
+    fixture.handler.on_save = save;
+    fixture.handler.on_restore = restore;
+  }
   fixture.config.idle_timeout_ns = fixture.config.message_timeout_ns = LONG_NS;
   fixture.config.write_timeout_ns = fixture.config.linger_ns = LONG_NS;
   fixture.config.proxy_timeout_ns = LONG_NS;
