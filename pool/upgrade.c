@@ -156,7 +156,8 @@ static void begin_totals(struct upgrade *u, uint64_t now_ns) {
 static void begin_batches(struct upgrade *u) {
   u->step = STEP_BATCHES;
   u->deadline_ns = NEVER;
-  giver_begin(&u->giver, UINT32_MAX, u->setup.config->upgrade_timeout_ns);
+  giver_begin(&u->giver, UINT32_MAX,
+              u->giver.together ? CANARY_TAKEN_NS : u->setup.config->upgrade_timeout_ns);
 }
 
 static void tend_hold(struct upgrade *u, uint64_t now_ns) {
@@ -239,9 +240,10 @@ static void commit(struct upgrade *u) {
   const struct upgrade_packet packet = {.kind = UPGRADE_COMMIT};
   struct inbox *inbox;
   service_set_main(u->setup.service, u->peer); /* before its reports, and a kill of this process */
-  if (upgrade_channel_send(&u->channel, &packet) == CHANNEL_GONE) {
+  enum channel_result sent = upgrade_channel_send(&u->channel, &packet);
+  if (sent == CHANNEL_GONE || (sent != CHANNEL_OK && u->giver.suspended)) {
     service_set_main(u->setup.service, getpid());
-    upgrade_turn_back(u, "the new process has ended");
+    upgrade_turn_back(u, sent == CHANNEL_GONE ? "the new process has ended" : "COMMIT is not sent");
     return;
   } /* without room for the packet, the end of the channel has its meaning */
   for (uint32_t i = 0; (inbox = server_inbox(u->setup.server, i)) != NULL; i++) {

@@ -3,6 +3,7 @@
 The handler is tests/live/plugin/saving.c. Exactly one of on_close and on_gone follows each on_open and on_restore, over all processes.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -274,6 +275,25 @@ class TogetherPaused(PausedTest):
                 for client, name in zip(clients, self.NAMES, strict=True):
                     ask(client, "who", f"{name} 3")
                 server.end()
+
+
+    def test_the_old_process_ends(self):
+        """The new one serves what it has got."""
+        server, clients = self.at("new 8 1 orphan")
+        fields = numbers(server.wait_line("the old process has ended during the upgrade: this one serves"))
+        child = int(server.wait_line("upgrading")["child"])
+        served = 0
+        for client, name in zip(clients, self.NAMES, strict=True):
+            with contextlib.suppress(OSError, AssertionError):
+                ask(client, "who", f"{name} 2")
+                served += 1
+        self.assertEqual(served, fields["moved"])
+        self.assertGreater(served, 0)
+        self.assertEqual(server.wait_end(server.pid), -signal.SIGKILL)
+        server.now = child
+        with server.connect() as client:
+            ask(client, "name late", "ok")
+        server.end()
 
 
 class Examples(UpgradeTest):
