@@ -38,7 +38,7 @@ int upgrade_round_end(struct upgrade *upgrade, struct signals *signals, bool may
 
 /**
  * upgrade_round_wait(fd, signals):
- * Pass signals on to the child ${fd} until it ends.
+ * Pass signals on to the child ${fd} until it ends.  It stays for the next parent to wait for.
  * Return: its exit code; 128 and the number of the signal that has ended it; 71 = unknown.
  */
 int upgrade_round_wait(int fd, struct signals *signals);

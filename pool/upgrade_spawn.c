@@ -61,15 +61,19 @@ void upgrade_forget(int *fd) {
   }
 }
 
-bool upgrade_reap(int fd, int *status) {
+static bool wait_for(int fd, int options, int *status) {
   siginfo_t info = {.si_pid = 0};
   struct pollfd fds[] = {{.fd = fd, .events = POLLIN}};
   *status = UPGRADE_UNKNOWN;
   if (sys_poll(fds, 1, 0) != 1) {
     return false;
   }
-  if (waitid(WAIT_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0) {
+  if (waitid(WAIT_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG | options) == 0 && info.si_pid != 0) {
     *status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;
   } /* else ECHILD: another one waits or has waited for it */
   return true;
 }
+
+bool upgrade_reap(int fd, int *status) { return wait_for(fd, 0, status); }
+
+bool upgrade_has_ended(int fd, int *status) { return wait_for(fd, WNOWAIT, status); }

@@ -39,4 +39,10 @@ void upgrade_forget(int *fd);
 /** Has the process ${fd} ended? Then ${*status} is that of waitpid; UPGRADE_UNKNOWN = unknown. */
 bool upgrade_reap(int fd, int *status);
 
+/**
+ * The same, but the process stays a zombie.  When this process ends, too, the next parent gets the
+ * status: a service manager, for which the child is the main process.
+ */
+bool upgrade_has_ended(int fd, int *status);
+
 #endif

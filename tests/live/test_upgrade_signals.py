@@ -50,19 +50,22 @@ class Stays(UpgradeTest):
         self.assertEqual(receive_exactly(client, 5), b"half\n")
         self.assertTrue(is_closed(client))
 
-    def check_end(self, code=0):
-        """The old process ends after its child, which it has waited for, and with its exit code."""
+    def check_end(self, code=0, status=0):
+        """The old process ends after its child, and with its exit code. The next parent gets the child's status."""
         self.assertEqual(self.s.process.wait(LIMIT), code)
-        self.assertIsNone(self.s.wait_end(self.s.now))
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(self.s.now, os.WNOHANG)[1]), status)
 
     def test_new_process_is_killed(self):
-        """The old one ends, too, so that a service manager sees the end: it drains. Its code is that of a shell."""
+        """The old one drains and ends, too, with the code of a shell.
+
+        systemd watches the new one as the main process. It sees how it has ended as soon as it is its parent.
+        """
         os.kill(self.s.now, signal.SIGKILL)
         self.s.wait_line("the new process stops or has ended: this one drains")
         self.s.process.send_signal(signal.SIGTERM)
         wait_taken(self.s.process.pid, signal.SIGTERM)
         self.check_rest(self.old)
-        self.check_end(128 + signal.SIGKILL)
+        self.check_end(128 + signal.SIGKILL, -signal.SIGKILL)
 
     def check_stop(self, pid):
         """Both drain, and so they do if the new one gets the signal.  The totals contain what the old one served last."""
@@ -166,7 +169,7 @@ class During(PausedTest):
         self.go_on()
         self.s.followed_to_child()
         check_totals(numbers(self.s.wait_line("stopped")))
-        self.assertIsNone(self.s.wait_end(self.child))
+        self.assertEqual(self.s.wait_end(self.child), 0)
 
     def test_both_are_stopped(self):
         """As by a service manager or a terminal."""

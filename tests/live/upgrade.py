@@ -67,6 +67,13 @@ class Upgradable:
                 raise AssertionError(f"process {pid} does not end; the log was:\n" + "\n".join(self.lines[-50:]))
             time.sleep(0.005)
 
+    def is_over(self, pid):
+        """Has the process ended, which is no child of this one while its parent lives? It is waited for."""
+        try:
+            return os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            return not os.path.exists(f"/proc/{pid}")
+
     def followed(self):
         """Wait for msg=upgraded, msg=returned and the end of the child. Return: the fields of msg=upgraded."""
         fields, pid = self.wait_line("upgraded", self.upgrades), self.pid

@@ -114,7 +114,10 @@ START_TEST(no_descriptor_is_left) {
 }
 END_TEST
 
-/* It is killed by its descriptor.  If the program has waited for it, only the status is lost. */
+/*
+ * It is killed by its descriptor.  Who only looks leaves it to be waited for.  If the program has
+ * waited for it, only the status is lost.
+ */
 START_TEST(the_end) {
   int status;
   pid_t child;
@@ -122,9 +125,12 @@ START_TEST(the_end) {
   int fd = upgrade_spawn(&image, STDIN_FILENO, &child);
   ck_assert_int_ne(fd, -1);
   ck_assert(!upgrade_reap(fd, &status));
+  ck_assert(!upgrade_has_ended(fd, &status));
   upgrade_signal(fd, SIGKILL);
   await(fd);
   if (_i == 0) {
+    ck_assert(upgrade_has_ended(fd, &status));
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     ck_assert(upgrade_reap(fd, &status));
     ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
   } else {
