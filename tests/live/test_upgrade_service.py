@@ -12,7 +12,7 @@ from endpoint import Asker
 from supervisor import Supervised, tcp_listener, unix_listener
 from test_upgrade_signals import HOLDER
 from upgrade import MODE, PausedTest, Upgradable, UpgradeEndpoint, UpgradeTest, exchange, lives
-from xchgd import PLAIN, is_closed, receive_exactly, run
+from xchgd import LIMIT, PLAIN, check_totals, is_closed, numbers, receive_exactly, run
 
 
 class UpgradeSupervised(Upgradable, Supervised):
@@ -163,6 +163,30 @@ class Paused(PausedTest):
             pass
         self.assertEqual(self.state(server), ("serving", True))
         self.assertTrue(lives(client))
+
+    def test_endpoint_in_the_return(self):
+        """It is the child's. What a command has set there holds afterwards."""
+        server, clients, _ = self.at_point("parent", 4, "pause", clients=3, kind=UpgradeEndpoint, path=self.path("admin"), XCHG_DRAIN_TIMEOUT="0")
+        self.assertEqual(self.state(server), ("upgrading", True))
+        self.assertEqual(server.ask("/ready?state=off", "POST").status, 200)
+        self.go_on()
+        server.followed()
+        self.assertEqual(self.state(server), ("serving", False))
+        self.assertTrue(all(lives(client) for client in clients))
+        server.ask("/drain", "POST")
+        self.assertEqual(server.process.wait(LIMIT), 0)
+
+    def test_drain_in_the_return(self):
+        """It is a stop of the server."""
+        server, clients, child = self.at_point("parent", 4, "pause", clients=3, kind=UpgradeEndpoint, path=self.path("admin"), XCHG_DRAIN_TIMEOUT="0")
+        server.ask("/drain", "POST")
+        self.go_on()
+        self.assertEqual(server.process.wait(LIMIT), 0)
+        self.assertEqual(len(server.messages("stopping")), 1)
+        totals = numbers(server.wait_line("stopped"))
+        check_totals(totals)
+        self.assertEqual(totals["accepted"], 3)
+        self.assertTrue(all(is_closed(client) for client in clients))
 
     def state(self, server):
         stats = json.loads(server.ask("/stats", unix=self.path("admin")).text)
