@@ -13,9 +13,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* What the kernel adds to the path of a file that another one has replaced. */
+#define REPLACED " (deleted)"
+
 void upgrade_program_find(struct upgrade_program *program) {
+  const size_t suffix = strlen(REPLACED);
   ssize_t size = readlink("/proc/self/exe", program->path, sizeof(program->path) - 1);
-  program->path[size > 0 ? size : 0] = 0;
+  size_t length = size > 0 ? (size_t)size : 0;
+  program->path[length] = 0;
+  if (length > suffix && strcmp(program->path + length - suffix, REPLACED) == 0 &&
+      access(program->path, F_OK) == -1) {
+    program->path[length - suffix] = 0;
+  }
 }
 
 /* ---- texts ---- */

@@ -26,7 +26,10 @@ struct upgrade_program {
   char path[PATH_MAX]; /* "" = unknown */
 };
 
-/** Find the path of this process's program, before another file can take its name. */
+/**
+ * Find the path of this process's program.  Another file may lie there: the parent of an upgrade
+ * executes a file that may have been replaced since its child was started.
+ */
 void upgrade_program_find(struct upgrade_program *program);
 
 struct upgrade_image_setup {
