@@ -59,6 +59,7 @@ struct log_writer {
   pthread_mutex_t mutex;
   pthread_cond_t changed;
   struct batch *filling; /* one of the two batches */
+  bool writes;           /* the thread writes the other one */
   uint32_t lost;         /* lines that did not fit since the last one that did */
   bool up;               /* the thread has entered the sandbox, or failed: */
   int refused;           /* the errno with which it has not; 0 = none */
@@ -88,7 +89,7 @@ static void unlock(struct log_writer *writer) {
   assert(result == 0);
 }
 
-/* Tell the thread, or the one that waits for its end, to look again; the mutex is held. */
+/* Tell the thread, or the one that waits for it, to look again; the mutex is held. */
 static void tell(struct log_writer *writer) {
   int result = pthread_cond_broadcast(&writer->changed);
   assert(result == 0);
@@ -200,9 +201,12 @@ static void *writer_main(void *argument) {
       break;
     }
     swap_batches(writer);
+    writer->writes = true;
     unlock(writer);
     write_batch(writer);
     lock(writer);
+    writer->writes = false;
+    tell(writer);
   }
   bool abandoned = writer->abandoned;
   writer->ended = true;
@@ -366,24 +370,28 @@ void log_writer_put(void *user, enum xchg_log_level level, const char *line) {
   signals_restore_without(&before, SIGPIPE);
 }
 
-/** Let the thread write what is left; the mutex is held. Return: has it ended in time? */
-static bool end_thread(struct log_writer *writer) {
+static bool has_ended(const struct log_writer *writer) { return writer->ended; }
+
+static bool is_empty(const struct log_writer *writer) {
+  return writer->ended || (writer->filling->size == 0 && !writer->writes);
+}
+
+/** Wait for the thread, at most END_WAIT_NS; the mutex is held. Return: what ${is_done} says. */
+static bool await(struct log_writer *writer, bool (*is_done)(const struct log_writer *writer)) {
   uint64_t until_ns = sys_now_ns() + END_WAIT_NS;
   const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
                                  .tv_nsec = (long)(until_ns % NS_PER_S)};
   int error = 0;
-  writer->ending = true;
-  tell(writer);
-  while (!writer->ended && error == 0) {
+  while (!is_done(writer) && error == 0) {
     error = pthread_cond_timedwait(&writer->changed, &writer->mutex, &until);
   }
-  return writer->ended;
+  return is_done(writer);
 }
 
 void log_writer_flush(struct log_writer *writer) {
   if (writer->process == forked_number() && writer->how == HOW_THREAD && writer->started) {
     lock(writer);
-    (void)end_thread(writer); /* the process ends in any case */
+    (void)await(writer, is_empty); /* what it has not written by then may be lost */
     unlock(writer);
   }
 }
@@ -392,7 +400,9 @@ void log_writer_flush(struct log_writer *writer) {
 static bool release_thread(struct log_writer *writer) {
   pthread_t thread = writer->thread;
   lock(writer);
-  bool ended = end_thread(writer);
+  writer->ending = true;
+  tell(writer);
+  bool ended = await(writer, has_ended);
   writer->abandoned = !ended;
   unlock(writer);
   int result = ended ? pthread_join(thread, NULL) : pthread_detach(thread);

@@ -64,8 +64,8 @@ void log_writer_put(void *user, enum xchg_log_level level, const char *line);
 uint64_t log_writer_lost(const struct log_writer *writer);
 
 /**
- * Write what is left, for at most one second. Lines that come later are lost. Nothing is freed, so
- * that other threads may still log: for the end of the process by _exit.
+ * Wait until the lines are written, at most for one second. Nothing is freed and the thread goes
+ * on: for a process that ends by _exit, or that executes another program and may fail to.
  * Thread: any, one at a time.
  */
 void log_writer_flush(struct log_writer *writer);

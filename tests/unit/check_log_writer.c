@@ -190,6 +190,24 @@ START_TEST(a_flush_frees_nothing) {
 }
 END_TEST
 
+/* A process that cannot execute another program goes on. */
+START_TEST(lines_after_a_flush_are_written) {
+  struct arrived arrived = {.size = 0};
+  begin_thread_writer(LOG_LOGFMT);
+  log_number(0);
+  log_writer_flush(writer);
+  receive(&arrived, ends[0], 0);
+  ck_assert_uint_eq(arrived.lines, 1);
+  log_number(1);
+  if (_i == 0) {
+    log_writer_flush(writer);
+  }
+  end_writer();
+  receive(&arrived, ends[0], 0);
+  ck_assert_uint_eq(arrived.lines, 2);
+}
+END_TEST
+
 /* As a program that calls daemon(3) between xchg_server_create and xchg_server_start. */
 START_TEST(a_child_may_start_the_thread) {
   int status;
@@ -323,6 +341,7 @@ int main(void) {
       {a_forked_child_does_not_wait, 2},
       {a_child_may_start_the_thread, 1},
       {a_flush_frees_nothing, 2},
+      {lines_after_a_flush_are_written, 2},
       {threads_do_not_mix, 2},
       {lost_lines_are_counted, 2},
   };
