@@ -291,8 +291,11 @@ static int run_or_succeed(struct daemon *d) {
 
 /* Load the configuration and do what ${flag} asks for; NULL = serve. */
 static int configured(struct daemon *d, const char *flag) {
-  if (successor_is(&d->successor) && successor_hear(&d->successor) == -1) {
-    return print_alone(d);
+  if (successor_is(&d->successor)) {
+    thread_set_name(d->facts.program); /* kernels before Linux 6.14 name it after a descriptor */
+    if (successor_hear(&d->successor) == -1) {
+      return print_alone(d);
+    }
   }
   find_facts(d);
   if (config_load(&d->config, d->environment, &d->facts, d->errors) != 0) {

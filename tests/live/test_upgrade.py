@@ -147,13 +147,15 @@ class Handlers(UpgradeTest):
 
 
     def test_arguments_of_a_program(self):
-        """A program with arguments of its own starts with them again."""
+        """A program with arguments of its own starts with them again, and keeps its name."""
         program = os.path.join(os.path.dirname(PROGRAM), "tests/live/argument_server")
         server = self.server(wrap=[program], program="two words", XCHG_EXCHANGE=None)
         for _ in range(2):
             with server.connect() as client:
                 self.assertEqual(receive_exactly(client, 9), b"two words")
             server.upgrade()
+            with open(f"/proc/{server.pid}/comm") as stream:
+                self.assertEqual(stream.read(), "argument_server\n")
         server.end()
 
 
