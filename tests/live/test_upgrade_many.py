@@ -100,6 +100,8 @@ class InARow(UpgradeTest):
         with Loop(server, self.path("report"), "-c", "64", "--size", "64") as loop:
             server.wait_stats(lambda values: values["open"] == RESIDENTS + 64)
             server.upgrade()
+            server.stats()
+            server.stats()  # main answers after the turn in which it has seen the end of the child
             descriptors, first = server.descriptors(), None
             for i in range(UPGRADES):
                 fields = server.upgrade()
