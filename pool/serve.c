@@ -429,6 +429,7 @@ int serve_open(struct serve *serve, const struct serve_setup *setup) {
   const struct upgrade_setup upgrade = {.config = setup->config,
                                         .facts = setup->facts,
                                         .environment = setup->environment,
+                                        .program = setup->successor->program,
                                         .handler = setup->handler,
                                         .log = setup->log,
                                         .log_writer = setup->log_writer,

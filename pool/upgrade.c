@@ -59,7 +59,7 @@ void upgrade_open(struct upgrade *u, const struct upgrade_setup *setup) {
   acceptor_order_init(&u->admin_order, &setup->server->done);
   u->order.acceptor = &setup->server->acceptor;
   u->admin_order.acceptor = setup->admin == NULL ? NULL : &setup->admin->server.acceptor;
-  upgrade_program_find(&u->program);
+  upgrade_program_find(&u->program, setup->program);
 }
 
 /* Return: 0, or an exit code. */

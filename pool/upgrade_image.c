@@ -13,18 +13,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* What the kernel adds to the path of a file that another one has replaced. */
-#define REPLACED " (deleted)"
-
-void upgrade_program_find(struct upgrade_program *program) {
-  const size_t suffix = strlen(REPLACED);
-  ssize_t size = readlink("/proc/self/exe", program->path, sizeof(program->path) - 1);
-  size_t length = size > 0 ? (size_t)size : 0;
-  program->path[length] = 0;
-  if (length > suffix && strcmp(program->path + length - suffix, REPLACED) == 0 &&
-      access(program->path, F_OK) == -1) {
-    program->path[length - suffix] = 0;
+void upgrade_program_find(struct upgrade_program *program, const char *inherited) {
+  if (inherited != NULL) {
+    snprintf(program->path, sizeof(program->path), "%s", inherited);
+    return;
   }
+  ssize_t size = readlink("/proc/self/exe", program->path, sizeof(program->path) - 1);
+  program->path[size > 0 ? size : 0] = 0;
 }
 
 /* ---- texts ---- */
@@ -127,7 +122,7 @@ static int make_environment(struct upgrade_image *image, const struct upgrade_im
 
 int upgrade_image_open(struct upgrade_image *image, const struct upgrade_image_setup *setup) {
   const char *path = setup->program->path;
-  *image = (struct upgrade_image){.binary = -1};
+  *image = (struct upgrade_image){.binary = -1, .path = path};
   if (path[0] == 0) {
     return fail(ENOENT);
   }
@@ -152,11 +147,8 @@ void upgrade_image_close(struct upgrade_image *image) {
 }
 
 void upgrade_image_set_channel(struct upgrade_image *image, int fd, pid_t child) {
-  char text[32] = "";
-  if (child != 0) {
-    snprintf(text, sizeof(text), ",%d", (int)child);
-  }
-  snprintf(image->channel, sizeof(image->channel), UPGRADE_CHANNEL_NAME "=%d%s", fd, text);
+  snprintf(image->channel, sizeof(image->channel), UPGRADE_CHANNEL_NAME "=%d,%d,%s", fd, (int)child,
+           image->path);
 }
 
 void upgrade_image_execute(const struct upgrade_image *image, int channel) {
@@ -169,23 +161,33 @@ void upgrade_image_execute(const struct upgrade_image *image, int channel) {
 
 /* ---- in the new program ---- */
 
-/* Read ${text}: "7" or "7,1234". Return: is it valid? */
-static bool read_channel(const char *text, struct upgrade_inherited *inherited) {
-  char channel[16];
-  uint64_t number, child = 0;
-  const char *comma = strchr(text, ',');
-  size_t size = comma == NULL ? strlen(text) : (size_t)(comma - text);
-  if (size >= sizeof(channel)) {
+/* Read the number before the next comma of ${*text}, and go behind that. Return: is there one? */
+static bool read_number(const char **text, int *number) {
+  char digits[16];
+  uint64_t value;
+  size_t size = strcspn(*text, ",");
+  if (size >= sizeof(digits) || (*text)[size] == 0) {
     return false;
   }
-  memcpy(channel, text, size);
-  channel[size] = 0;
-  if (parse_u64(channel, &number) == -1 || number > INT_MAX ||
-      (comma != NULL && (parse_u64(comma + 1, &child) == -1 || child == 0 || child > INT_MAX))) {
+  memcpy(digits, *text, size);
+  digits[size] = 0;
+  *text += size + 1;
+  if (parse_u64(digits, &value) == -1 || value > INT_MAX) {
     return false;
   }
-  *inherited = (struct upgrade_inherited){(int)number, (pid_t)child};
+  *number = (int)value;
   return true;
+}
+
+/* Return: is ${text} valid? */
+static bool read_channel(const char *text, struct upgrade_inherited *inherited) {
+  int child;
+  if (!read_number(&text, &inherited->channel) || !read_number(&text, &child)) {
+    return false;
+  }
+  inherited->child = (pid_t)child;
+  inherited->path = text;
+  return text[0] == '/' && strlen(text) < PATH_MAX;
 }
 
 int upgrade_inherited_find(struct upgrade_inherited *inherited, const char *const *environment,

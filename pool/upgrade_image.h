@@ -5,10 +5,12 @@
  * its parent, which executes it later, run the same file.  The arguments and the environment are
  * those of this process; a request replaces all variables whose names begin with XCHG_.
  *
- * XCHG_UPGRADE_CHANNEL names the channel in the new program:
+ * XCHG_UPGRADE_CHANNEL names the channel in the new program, and the path:
  *
- *   7          its descriptor is 7; the process at the other end is the parent, and serves
- *   7,1234     the process at the other end is the child 1234, and serves
+ *   7,0,/usr/bin/xchgd        its descriptor is 7; the parent is at the other end, and serves
+ *   7,1234,/usr/bin/xchgd     the child 1234 is at the other end, and serves
+ *
+ * /proc/self/exe would not do for the path: another file may have taken the name meanwhile.
  *
  * Thread: main.  Main must be outside of the sandbox, because the sandbox forbids to execute
  * programs.
@@ -26,11 +28,8 @@ struct upgrade_program {
   char path[PATH_MAX]; /* "" = unknown */
 };
 
-/**
- * Find the path of this process's program.  Another file may lie there: the parent of an upgrade
- * executes a file that may have been replaced since its child was started.
- */
-void upgrade_program_find(struct upgrade_program *program);
+/** The path is ${inherited}.  NULL = find that of this process's program, before it is replaced. */
+void upgrade_program_find(struct upgrade_program *program, const char *inherited);
 
 struct upgrade_image_setup {
   const struct upgrade_program *program;
@@ -46,10 +45,11 @@ struct upgrade_texts {
 };
 
 struct upgrade_image {
-  int binary; /* owns; -1 = closed */
+  int binary;       /* owns; -1 = closed */
+  const char *path; /* borrows, of the program */
   struct upgrade_texts arguments;
-  struct upgrade_texts environment;                /* its last text is ${channel} */
-  char channel[sizeof(UPGRADE_CHANNEL_NAME) + 32]; /* so the struct stays at its place */
+  struct upgrade_texts environment;                           /* its last text is ${channel} */
+  char channel[sizeof(UPGRADE_CHANNEL_NAME) + 32 + PATH_MAX]; /* so the struct stays at its place */
 };
 
 /** Open the image of ${setup}, and copy what it needs. Return: 0, or -1 with errno. */
@@ -71,7 +71,8 @@ void upgrade_image_execute(const struct upgrade_image *image, int channel);
 /* What UPGRADE_CHANNEL_NAME says. */
 struct upgrade_inherited {
   int channel;
-  pid_t child; /* 0 = the process at the other end is the parent */
+  pid_t child;      /* 0 = the process at the other end is the parent */
+  const char *path; /* borrows, from the environment */
 };
 
 /**

@@ -15,6 +15,7 @@ struct upgrade_setup {
   const struct config *config;
   const struct config_facts *facts;
   const char *const *environment;
+  const char *program; /* its path, if this process is the new one of an upgrade; else NULL */
   const struct xchg_handler *handler; /* NULL = a built-in exchange */
   struct log *log;
   struct log_writer *log_writer;

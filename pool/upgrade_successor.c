@@ -42,6 +42,7 @@ int successor_open(struct upgrade_successor *s, const char *const **environment)
   }
   (void)fcntl(fd, F_SETFD, FD_CLOEXEC); /* cannot fail: it is open */
   s->environment = list;
+  s->program = inherited.path;
   *environment = (const char *const *)list;
   s->state = SUCCESSOR_STARTING;
   if (inherited.child != 0) {

@@ -43,6 +43,7 @@ struct upgrade_successor {
   bool back;                          /* it executes the program in its place, and comes back */
   const char *why;                    /* what has failed before READY */
   const char **environment;           /* owns: without the variable of the channel */
+  const char *program;                /* borrows, from the environment: its path */
   struct upgrade_hello hello;         /* of the old process */
   struct upgrade_listener *listeners; /* owns, and each fd that is not -1 */
   uint32_t listeners_count;

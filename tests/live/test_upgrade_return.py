@@ -232,17 +232,21 @@ class ParentStays(ReturnTest):
 class Replaced(ReturnTest):
     def test_another_file_meanwhile(self):
         """The parent executes what its child has executed, and the next upgrade the file that lies at the path then."""
-        program = shutil.copy(PAUSED, self.path("xchgd"))
-        server, clients, _ = self.at_point(*EXECUTE, "pause", program=program)
-        os.replace(shutil.copy(PAUSED, self.path("next")), program)
-        self.go_on()
-        for _ in range(2):
-            server.followed()
-            server.signal(signal.SIGUSR2)
-        server.followed()
-        self.assertEqual({fields["binary"] for fields in server.messages("upgrading")}, {program})
-        self.assertTrue(os.path.samefile(f"/proc/{server.pid}/exe", program))
-        self.check_serves(server, server.pid, clients, len(clients), len(clients))
+        for backup in (None, self.path("backup")):
+            with self.subTest(backup=backup):
+                program = shutil.copy(PAUSED, self.path("xchgd"))
+                server, clients, _ = self.at_point(*EXECUTE, "pause", program=program)
+                if backup:
+                    os.rename(program, backup)
+                os.replace(shutil.copy(PAUSED, self.path("next")), program)
+                self.go_on()
+                for _ in range(2):
+                    server.followed()
+                    server.signal(signal.SIGUSR2)
+                server.followed()
+                self.assertEqual({fields["binary"] for fields in server.messages("upgrading")}, {program})
+                self.assertTrue(os.path.samefile(f"/proc/{server.pid}/exe", program))
+                self.check_serves(server, server.pid, clients, len(clients), len(clients))
 
 
 class StopSignals(ReturnTest):

@@ -22,7 +22,7 @@ static struct upgrade_image image;
 static void open_image(const char *const *request, bool passed) {
   const struct upgrade_image_setup setup = {
       .program = &program, .environment = environment, .request = request, .passed = passed};
-  upgrade_program_find(&program);
+  upgrade_program_find(&program, "/proc/self/exe");
   ck_assert_int_eq(upgrade_image_open(&image, &setup), 0);
 }
 
@@ -89,7 +89,7 @@ START_TEST(a_program_that_is_gone) {
   setup.program = &unknown;
   ck_assert_int_eq(upgrade_image_open(&image, &setup), -1);
   ck_assert_int_eq(image.binary, -1);
-  upgrade_program_find(&unknown);
+  upgrade_program_find(&unknown, NULL);
   ck_assert_ptr_nonnull(strstr(unknown.path, "check_upgrade_image"));
 }
 END_TEST
@@ -116,11 +116,13 @@ START_TEST(the_variable_of_the_channel) {
   struct upgrade_inherited inherited;
   open_image(NULL, false);
   upgrade_image_set_channel(&image, 17, _i == 0 ? 0 : 1234);
-  ck_assert(has(_i == 0 ? UPGRADE_CHANNEL_NAME "=17" : UPGRADE_CHANNEL_NAME "=17,1234"));
+  ck_assert(has(_i == 0 ? UPGRADE_CHANNEL_NAME "=17,0,/proc/self/exe"
+                        : UPGRADE_CHANNEL_NAME "=17,1234,/proc/self/exe"));
   const char *const *all = (const char *const *)image.environment.list;
   ck_assert_int_eq(upgrade_inherited_find(&inherited, all, &list), 0);
   ck_assert_int_eq(inherited.channel, 17);
   ck_assert_int_eq(inherited.child, _i == 0 ? 0 : 1234);
+  ck_assert_str_eq(inherited.path, "/proc/self/exe");
   ck_assert_str_eq(list[0], "PATH=/bin");
   for (const char **entry = list; *entry != NULL; entry++) {
     ck_assert_ptr_null(strstr(*entry, UPGRADE_CHANNEL_NAME));
@@ -133,16 +135,19 @@ END_TEST
 static const char *const invalid[] = {"",
                                       "x",
                                       "-1",
-                                      "7,",
-                                      "7,x",
+                                      "7",
                                       "7,0",
-                                      "7,1,2",
-                                      ",7",
-                                      "7 8",
-                                      "7,-1",
-                                      "99999999999",
-                                      "7,99999999999",
-                                      "1234567890123456789012345"};
+                                      "7,0,",
+                                      "7,0,x",
+                                      "7,/x",
+                                      "7,,/x",
+                                      "7,x,/x",
+                                      ",7,/x",
+                                      "7 8,0,/x",
+                                      "7,-1,/x",
+                                      "99999999999,0,/x",
+                                      "7,99999999999,/x",
+                                      "1234567890123456789012345,0,/x"};
 
 START_TEST(an_invalid_variable_of_the_channel) {
   char text[64];

@@ -31,7 +31,7 @@ static int run_child(const char *channel) {
   if (getenv("WAITS") != NULL) {
     pause();
   }
-  return dprintf(atoi(channel), "%s", channel) > 0 ? 0 : 1;
+  return dprintf(atoi(channel), "%d", atoi(channel)) > 0 ? 0 : 1;
 }
 
 static void await(int fd) {
@@ -42,7 +42,7 @@ static void await(int fd) {
 static void open_image(const char *const *environment) {
   const struct upgrade_image_setup setup = {.program = &program, .environment = environment};
   if (program.path[0] == 0) {
-    upgrade_program_find(&program);
+    upgrade_program_find(&program, NULL);
   }
   ck_assert_int_eq(upgrade_image_open(&image, &setup), 0);
 }

@@ -21,20 +21,21 @@
 static struct upgrade_channel parent;
 static struct upgrade_successor successor;
 
-/* Begin as a new process whose old one is this test; ${text} follows the number of the channel. */
-static void begin_as(const char *text) {
+/* Begin as a new process whose old one is this test; ${child} as in pool/upgrade_image. */
+static void begin_as(pid_t child) {
   static char variable[64];
   static const char *list[] = {variable, NULL};
   const char *const *environment = list;
   int other;
   ck_assert_int_eq(upgrade_channel_pair(&parent, &other), 0);
-  snprintf(variable, sizeof(variable), UPGRADE_CHANNEL_NAME "=%d%s", other, text);
+  snprintf(variable, sizeof(variable), UPGRADE_CHANNEL_NAME "=%d,%d,/program", other, (int)child);
   ck_assert_int_eq(successor_open(&successor, &environment), 0);
   ck_assert(successor_is(&successor));
+  ck_assert_str_eq(successor.program, "/program");
   ck_assert_ptr_null(environment[0]);
 }
 
-static void begin(void) { begin_as(""); }
+static void begin(void) { begin_as(0); }
 
 static void end(void) {
   successor_close(&successor);
@@ -112,11 +113,9 @@ END_TEST
  * has replaced: a late answer to TOTALS is of no use, and a stop signal is obeyed.
  */
 START_TEST(packets_before_the_return) {
-  char text[16];
   const char *why;
   struct upgrade_packet packet;
-  snprintf(text, sizeof(text), ",%d", (int)getpid());
-  begin_as(text);
+  begin_as(getpid());
   ck_assert_int_eq(upgrade_channel_recv(&parent, &packet, &why), CHANNEL_OK);
   ck_assert_int_eq(packet.kind, UPGRADE_BACK);
   send_packet((struct upgrade_packet){.kind = UPGRADE_STATUS});
