@@ -178,6 +178,7 @@ static uint8_t *put_head(struct fields_writer *writer, uint16_t tag, size_t size
   return at + FIELD_HEAD;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the writer stores into it */
 size_t conn_record_put_saved(uint8_t *bytes, uint32_t version, size_t size) {
   struct fields_writer writer = {.bytes = bytes, .room = FIELD_NUMBER};
   fields_put_number(&writer, TAG_STATE_VERSION, version);

@@ -17,6 +17,7 @@ static struct {
   bool refuses; /* on_restore */
   act_fn *act;  /* in on_restore, or NULL */
   unsigned saved, restored, gone;
+  uint64_t id; /* in on_restore */
 } with;
 
 static void set_text(struct xchg_conn *conn, const void *text, size_t size) {
@@ -264,7 +265,7 @@ START_TEST(it_does_not_fit) {
 END_TEST
 
 static void act_all(struct xchg_conn *conn) {
-  test_data = (void *)(uintptr_t)xchg_id(conn);
+  with.id = xchg_id(conn);
   ck_assert_int_eq(xchg_send(conn, "restored", 8), 0);
   ck_assert_int_eq(xchg_join(conn, 5, XCHG_SLOW_SKIP), 0);
   ck_assert_int_eq(xchg_timer(conn, 50 * NS_PER_MS), 0);
@@ -289,7 +290,7 @@ START_TEST(on_restore_makes_calls) {
   ck_assert_uint_eq(call_count[AT_TIMER], 0);
   conn_resume(conn);
   packed_free(&packed);
-  ck_assert_uint_eq(xchg_id(conn), (uintptr_t)test_data);
+  ck_assert_uint_eq(xchg_id(conn), with.id);
   CLIENT_EXPECT(fd, "restored");
   fixture_settle();
   ck_assert_uint_eq(call_count[AT_TIMER], 1);
