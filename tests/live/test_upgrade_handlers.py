@@ -239,6 +239,43 @@ class Together(HandlerTest):
         ask(clients[3], "who", "n3 3")
         self.end(server)
 
+    def test_publications(self):
+        """Members on three workers publish all the time: each one gets every line of each one, once and in its order."""
+        names = [f"n{i}" for i in range(9)]
+        server = self.saving(SAVING_TOGETHER="1", XCHG_WORKERS="3", XCHG_MAX_PENDING="16MiB")
+        clients = self.visitors(server, names)
+        for client in clients:
+            ask(client, "join", "ok")
+        over, sent, got = threading.Event(), [0] * len(clients), [[] for _ in clients]
+
+        def talk(i):
+            """Send 20 lines, and read until the last of them has come back. At the end read until each member has ended."""
+            with clients[i].makefile("rb") as stream:
+                while not over.is_set():
+                    clients[i].sendall(b"".join(b"pub %d %d\n" % (i, sent[i] + k) for k in range(20)))
+                    sent[i] += 20
+                    while not got[i] or got[i][-1] != b"%d %d\n" % (i, sent[i] - 1):
+                        got[i].append(stream.readline())
+                clients[i].sendall(b"pub %d end\n" % i)
+                ended = sum(b"end" in line for line in got[i])
+                while ended < len(clients):
+                    got[i].append(stream.readline())
+                    ended += b"end" in got[i][-1]
+
+        threads = [threading.Thread(target=talk, args=(i,)) for i in range(len(clients))]
+        for thread in threads:
+            thread.start()
+        for _ in range(4):
+            self.assertEqual(server.upgrade()["moved"], "9")
+        over.set()
+        for thread in threads:
+            thread.join(LIMIT)
+        for lines in got:
+            for i, count in enumerate(sent):
+                words = [line.split()[1] for line in lines if line.startswith(b"%d " % i)]
+                self.assertEqual(words, [b"%d" % k for k in range(count)] + [b"end"])
+        self.end(server)
+
     def test_without_connections(self):
         server, _ = self.server_of([])
         self.assertEqual(server.upgrade()["moved"], "0")
