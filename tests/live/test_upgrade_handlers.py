@@ -301,8 +301,8 @@ class TogetherPaused(PausedTest):
         return server, clients
 
     def test_the_new_process_ends(self):
-        """None was served there, so none is lost, whatever it has taken."""
-        for test in ("new 7 1 crash", "new 8 1 crash", "new 8 3 crash", "new 9 1 crash"):
+        """None was served there, so none is lost, whatever it has taken. One that has stopped is killed."""
+        for test in ("new 7 1 crash", "new 8 1 crash", "new 8 3 crash", "new 9 1 crash", "new 8 2 stop"):
             with self.subTest(test=test):
                 server, clients = self.at(test)
                 self.assertEqual(server.turned_back()["lost"], "0")
