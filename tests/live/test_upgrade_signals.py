@@ -282,6 +282,75 @@ class Back(PausedTest):
                 self.assertEqual(len(self.s.messages("upgrading")), 1)
 
 
+class DuringOnStop(UpgradeTest):
+    """The handler's on_stop blocks in a process that is left. Its main thread reads no signal meanwhile, and loses none."""
+
+    def setUp(self):
+        super().setUp()
+        os.mkfifo(self.path("fifo"))
+        self.s = self.server(XCHG_HANDLER=HOLDER, XCHG_EXCHANGE=None, HOLDER_STOP=self.path("fifo"))
+        self.s.signal(signal.SIGUSR2)
+        self.ends = 0
+
+    def on_stop(self):
+        """Wait until a process is in on_stop. Return: its id."""
+        fields = self.s.wait_line("on_stop", self.ends)
+        self.ends += 1
+        return int(fields["pid"])
+
+    def go_on(self):
+        with open(self.path("fifo"), "w"):
+            pass
+
+    def check_stopped(self):
+        self.assertEqual(self.on_stop(), self.s.process.pid)
+        self.go_on()
+        self.assertEqual(self.s.process.wait(LIMIT), 0)
+        check_totals(numbers(self.s.wait_line("stopped")))
+        self.assertEqual(self.s.messages("second signal: ending at once"), [])
+
+    def test_stop_of_the_parent(self):
+        """The program that it executes obeys it."""
+        self.assertEqual(self.on_stop(), self.s.process.pid)
+        self.s.signal(signal.SIGTERM)
+        self.go_on()
+        self.assertNotEqual(self.on_stop(), self.s.process.pid)
+        self.go_on()
+        self.check_stopped()
+
+    def test_stop_of_the_child(self):
+        """It has given everything back, and passes the signal on."""
+        self.on_stop()
+        self.go_on()
+        child = self.on_stop()
+        os.kill(child, signal.SIGTERM)
+        self.go_on()
+        self.check_stopped()
+
+    def test_other_signals_to_the_parent(self):
+        """They are obeyed when it is the server again: a report, and an upgrade that is refused."""
+        self.on_stop()
+        self.s.signal(signal.SIGUSR1)
+        self.s.signal(signal.SIGUSR2)
+        self.go_on()
+        self.on_stop()
+        self.s.wait_line("stats")
+        self.s.wait_line("upgrade refused")
+        self.go_on()
+        self.s.followed()
+        self.s.signal(signal.SIGTERM)
+        self.check_stopped()
+
+    def test_second_signal(self):
+        """Both are in a stop, so it ends both."""
+        self.on_stop()
+        child, = children(self.s.pid)
+        self.s.signal(signal.SIGTERM)
+        self.s.signal(signal.SIGINT)
+        self.go_on()
+        self.assertEqual((self.s.process.wait(LIMIT), self.s.wait_end(child)), (1, -signal.SIGKILL))
+
+
 class FirstProcess(UpgradeTest):
     def test_of_a_container(self):
         """It stays the first process, so the container lives on, and there is no second server."""

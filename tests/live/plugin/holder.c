@@ -11,7 +11,8 @@
  *   other       is echoed
  *
  * It greets with "hello", writes each start and end to standard error, and does not start if
- * HOLDER_DECLINES is set, nor if the file HOLDER_ONCE, which it makes, is there.
+ * HOLDER_DECLINES is set, nor if the file HOLDER_ONCE, which it makes, is there.  If HOLDER_STOP is
+ * set, on_stop writes msg=on_stop and reads that FIFO to its end.
  */
 #include "core/xchg.h"
 
@@ -34,17 +35,20 @@ static void say(struct xchg_conn *conn, const char *word) {
   (void)xchg_sendv(conn, parts, 2);
 }
 
-static void hold(struct xchg_conn *conn, const char *path) {
+/* Read ${path} to its end. Return: 0, or -1 with errno. */
+static int wait_for(const char *path) {
   char byte;
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd == -1) {
-    say(conn, strerror(errno));
-    return;
+    return -1;
   }
   while (read(fd, &byte, 1) == 1) {
   }
-  close(fd);
-  say(conn, "held");
+  return close(fd);
+}
+
+static void hold(struct xchg_conn *conn, const char *path) {
+  say(conn, wait_for(path) == -1 ? strerror(errno) : "held");
 }
 
 static void posted(struct xchg_conn *conn, void *argument) {
@@ -101,6 +105,17 @@ static int on_start(struct xchg_server *server) {
   return getenv("HOLDER_DECLINES") == NULL && (once == NULL || fd != -1) ? 0 : -1;
 }
 
+static void on_stop(struct xchg_server *server) {
+  const char *path = getenv("HOLDER_STOP");
+  (void)server;
+  if (path != NULL) {
+    fprintf(stderr, "msg=on_stop pid=%d\n", (int)getpid());
+    if (wait_for(path) == -1) {
+      abort();
+    }
+  }
+}
+
 static void on_open(struct xchg_conn *conn) { say(conn, "hello"); }
 
 static void on_timer(struct xchg_conn *conn) { say(conn, "timer"); }
@@ -114,6 +129,7 @@ static const struct xchg_handler handler = {.size = sizeof(handler),
                                             .frame = {.kind = XCHG_FRAME_LINE},
                                             .state_size = sizeof(struct state),
                                             .on_start = on_start,
+                                            .on_stop = on_stop,
                                             .on_open = on_open,
                                             .on_message = on_message,
                                             .on_timer = on_timer,
