@@ -380,15 +380,12 @@ static void leave_endpoint(struct serve *s, int code) {
 
 /* ---- life ---- */
 
-/*
- * Close the server. on_stop may block, so a second signal still ends the process.  Where no stop
- * has begun, the process is left: signals wait for the program that it executes, or are passed on.
- */
+/* on_stop may block: a second signal ends the process, but the first one waits for on_stop. */
 static void close_server(struct serve *s) {
   struct stop_guard guard;
   const struct xchg_handler *handler = s->setup.handler;
   bool stops = s->signalled || !upgrade_left(&s->upgrade);
-  bool guarded = handler != NULL && handler->on_stop != NULL && stops;
+  bool guarded = stops && handler != NULL && handler->on_stop != NULL;
   if (guarded) {
     stop_guard_begin(&guard, s->setup.signals, end_at_once, s);
   }

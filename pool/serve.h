@@ -75,7 +75,8 @@ int serve_run(struct serve *serve);
 /**
  * serve_close(serve, code):
  * Close the servers and free everything.  The old process of an upgrade executes the new program
- * here, or waits for its child.
+ * here, or waits for its child.  If no stop has begun in it, signals that come meanwhile wait for
+ * that program, or are passed on.
  * Return: the exit code of the process: ${code}, or that of the child.
  */
 int serve_close(struct serve *serve, int code);
