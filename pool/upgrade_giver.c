@@ -16,6 +16,7 @@ static_assert(CONN_BATCH_MAX == UPGRADE_BATCH_MAX, "a packet holds what a worker
 #define IDLE_PASSES_MAX 2
 
 #define QUIET_NS NS_PER_S        /* for posted calls, publications and offloaded work to end */
+#define REST_NS NS_PER_MS        /* between two looks for such work */
 #define WORKER_NS (5 * NS_PER_S) /* a worker that does not answer for so long is stuck */
 
 /* A deadline counts when it has passed for so long: this process may have been stopped. */
@@ -119,7 +120,8 @@ void giver_begin(struct upgrade_giver *giver, uint32_t most, uint64_t patience_n
   if (giver->together) {
     giver->suspended = true;
     giver->steps = UINT64_MAX;
-    giver->quiet_ns = add_sat_u64(sys_now_ns(), QUIET_NS);
+    giver->frozen_from_ns = sys_now_ns();
+    giver->quiet_ns = add_sat_u64(giver->frozen_from_ns, QUIET_NS);
     look(giver);
   } else {
     pack(giver, sys_now_ns());
@@ -147,12 +149,12 @@ static enum giver_result on_looked(struct upgrade_giver *giver, uint64_t now_ns)
     ask_worker(giver, GIVER_QUIET, CONN_BATCH_SUSPEND);
   } else if (!giver->busy && giver->steps == giver->before) {
     begin_worker(giver, 0);
-    giver->frozen_from_ns = now_ns;
     pack(giver, now_ns);
   } else if (now_ns >= giver->quiet_ns) {
     return give_up(giver, "posted calls or offloaded work do not end");
   } else {
-    look(giver);
+    giver->state = GIVER_REST;
+    expect(giver, giver->busy ? now_ns + REST_NS : now_ns, NULL);
   }
   return GIVER_BUSY;
 }
@@ -361,6 +363,11 @@ static enum giver_result step(struct upgrade_giver *giver, uint64_t now_ns) {
       return continue_pass(giver, now_ns);
     case GIVER_QUIET:
       return on_looked(giver, now_ns);
+    case GIVER_REST:
+      if (now_ns >= giver->deadline_ns) {
+        look(giver);
+      }
+      break;
     case GIVER_KEPT:
       return continue_pass(giver, now_ns);
     case GIVER_ALL:

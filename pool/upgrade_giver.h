@@ -18,7 +18,8 @@
  *
  *   QUIET --> PACK --> SEND --> WAIT --> KEPT --> PACK ... --> DONE --> ALL --> IDLE
  *
- *   QUIET    no worker gives turns; posted calls, publications and offloaded work come to an end
+ *   QUIET    no worker gives turns; posted calls, publications and offloaded work come to an end.
+ *            REST: for a millisecond, if there is some
  *   KEPT     the connections of a batch stay parked in both processes
  *   ALL      the workers forget all of them (commit), or serve them again (withdraw)
  *
@@ -38,6 +39,7 @@ enum giver_state {
   GIVER_WAIT,
   GIVER_SETTLE,
   GIVER_QUIET,
+  GIVER_REST,
   GIVER_KEPT,
   GIVER_ALL,
 };
@@ -69,7 +71,7 @@ struct upgrade_giver {
   uint64_t steps, before; /* QUIET: turns and tasks of all workers, in this look and the last one */
   bool busy;              /* QUIET: one of them has work */
   uint64_t quiet_ns;      /* QUIET: the latest time */
-  uint64_t frozen_from_ns; /* when the first was packed */
+  uint64_t frozen_from_ns; /* when the first had no turn any more */
   uint64_t kept;           /* connections that were sent, and are parked */
   struct parked all;
 
