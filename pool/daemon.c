@@ -388,8 +388,11 @@ static int start(const struct xchg_handler *handler, bool own, int argc, char **
                        .errors = errors,
                        .handler = handler,
                        .facts = {.handler = own, .program = program}};
-  int code = successor_open(&d->successor, &d->environment) == 0 ? command(d, argc, argv)
-                                                                 : log_refused(program);
+  int opened = successor_open(&d->successor, &d->environment);
+  if (successor_is(&d->successor)) {      /* programs that the handler starts would refuse it */
+    (void)unsetenv(UPGRADE_CHANNEL_NAME); /* cannot fail: the name is valid */
+  }
+  int code = opened == 0 ? command(d, argc, argv) : log_refused(program);
   successor_close(&d->successor);
   if (fclose(errors) == EOF) {
     (void)log_refused(program); /* no memory for the text */

@@ -147,7 +147,7 @@ class Handlers(UpgradeTest):
 
 
     def test_arguments_of_a_program(self):
-        """A program with arguments of its own starts with them again, and keeps its name."""
+        """A program with arguments of its own starts with them again, and keeps its name. Nothing else inherits the channel's variable."""
         program = os.path.join(os.path.dirname(PROGRAM), "tests/live/argument_server")
         server = self.server(wrap=[program], program="two words", XCHG_EXCHANGE=None)
         for _ in range(2):
@@ -157,6 +157,7 @@ class Handlers(UpgradeTest):
             with open(f"/proc/{server.pid}/comm") as stream:
                 self.assertEqual(stream.read(), "argument_server\n")
         server.end()
+        self.assertEqual(server.messages("channel"), [])
 
 
 class Listeners(UpgradeTest):
