@@ -156,6 +156,9 @@ void upgrade_image_execute(const struct upgrade_image *image, int channel) {
     /* it returns on failure */
     (void)syscall(SYS_execveat, image->binary, "", image->arguments.list, image->environment.list,
                   AT_EMPTY_PATH);
+    int error = errno;
+    (void)fcntl(channel, F_SETFD, FD_CLOEXEC); /* cannot fail: it is open */
+    errno = error;
   }
 }
 

@@ -64,7 +64,8 @@ void upgrade_image_set_channel(struct upgrade_image *image, int fd, pid_t child)
 /**
  * upgrade_image_execute(image, channel):
  * Execute the program in this process, with the descriptor ${channel} open.  Only system calls: a
- * child that shares the memory of its parent may call it.  It returns on failure, with errno.
+ * child that shares the memory of its parent may call it.  It returns on failure, with errno, and
+ * ${channel} closes on execve again.  A child that another thread starts meanwhile may get it.
  */
 void upgrade_image_execute(const struct upgrade_image *image, int channel);
 

@@ -94,7 +94,7 @@ START_TEST(a_program_that_is_gone) {
 }
 END_TEST
 
-/* execveat fails: this process goes on. */
+/* execveat fails: this process goes on, and no program that it starts gets the channel. */
 START_TEST(a_program_that_cannot_be_executed) {
   char path[] = "/tmp/check_upgrade_image.XXXXXX";
   int fd = mkstemp(path);
@@ -105,6 +105,7 @@ START_TEST(a_program_that_cannot_be_executed) {
   upgrade_image_set_channel(&image, fd, 0);
   upgrade_image_execute(&image, fd);
   ck_assert_int_eq(errno, EACCES);
+  ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
   upgrade_image_close(&image);
   close(fd);
   ck_assert_int_eq(unlink(path), 0);
