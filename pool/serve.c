@@ -410,8 +410,8 @@ int serve_open(struct serve *serve, const struct serve_setup *setup) {
                                     .log = setup->log,
                                     .log_writer = setup->log_writer,
                                     .sandbox = setup->sandbox,
-                                    .inherited = setup->successor->listeners,
-                                    .inherited_count = setup->successor->listeners_count,
+                                    .inherited = setup->successor->handed.listeners,
+                                    .inherited_count = setup->successor->handed.count,
                                     .held = successor_is(setup->successor)};
   const struct server_setup server = {.config = setup->config,
                                       .log = setup->log,
@@ -419,8 +419,8 @@ int serve_open(struct serve *serve, const struct serve_setup *setup) {
                                       .sandbox = setup->sandbox,
                                       .passed = setup->facts->passed.data,
                                       .passed_count = setup->facts->passed.data_count,
-                                      .inherited = setup->successor->listeners,
-                                      .inherited_count = setup->successor->listeners_count,
+                                      .inherited = setup->successor->handed.listeners,
+                                      .inherited_count = setup->successor->handed.count,
                                       .held = successor_is(setup->successor)};
   int code = admin_server_open(&serve->admin, &admin);
   if (code == 0) {
@@ -441,8 +441,8 @@ int serve_open(struct serve *serve, const struct serve_setup *setup) {
                                         .service = setup->service};
   upgrade_open(&serve->upgrade, &upgrade);
   requests_init(&serve->requests, &serve->upgrade);
-  return code == 0 ? requests_open(&serve->requests, setup->successor->listeners,
-                                   setup->successor->listeners_count)
+  return code == 0 ? requests_open(&serve->requests, setup->successor->handed.listeners,
+                                   setup->successor->handed.count)
                    : code;
 }
 

@@ -59,24 +59,12 @@ uint64_t successor_passed_to(const struct upgrade_successor *s) {
   return child ? s->hello.pid : (uint64_t)getpid();
 }
 
-static void close_listener(struct upgrade_listener *listener) {
-  if (listener->fd != -1) {
-    sys_close(listener->fd);
-    listener->fd = -1;
-  }
-}
-
 void successor_close(struct upgrade_successor *s) {
   taker_close(&s->taker);
   upgrade_channel_close(&s->channel);
-  for (uint32_t i = 0; i < s->listeners_count; i++) {
-    close_listener(&s->listeners[i]);
-  }
+  handed_close(&s->handed);
   free(s->environment);
   s->environment = NULL;
-  free(s->listeners);
-  s->listeners = NULL;
-  s->listeners_count = 0;
 }
 
 /* Return: -1, because ${why}. */
@@ -137,36 +125,19 @@ int successor_hear(struct upgrade_successor *s) {
   return 0;
 }
 
-/* The sockets of LISTEN_FDS have their names and their order from the environment. */
-static void set_passed(struct upgrade_successor *s, struct config_facts *facts) {
-  uint32_t data = 0, admin = 0;
-  for (uint32_t i = 0; i < s->listeners_count; i++) {
-    struct upgrade_listener *listener = &s->listeners[i];
-    bool is_admin = listener->use == USE_ADMIN;
-    struct listen_fd *to = is_admin ? &facts->passed.admin[admin] : &facts->passed.data[data];
-    bool room = is_admin ? admin < facts->passed.admin_count : data < facts->passed.data_count;
-    if (listener->inherited && room) {
-      to->fd = listener->fd;
-      listener->fd = -1;
-      admin += is_admin;
-      data += !is_admin;
-    }
-  }
-}
-
 static int receive_listeners(struct upgrade_successor *s) {
   if (s->hello.listeners > CONFIG_LISTEN_MAX + CONFIG_ADMIN_MAX + 1) {
     return give_up(s, "it has too many listeners");
   }
-  s->listeners = calloc(s->hello.listeners, sizeof(*s->listeners));
-  while (s->listeners != NULL && s->listeners_count < s->hello.listeners) {
+  s->handed.listeners = calloc(s->hello.listeners, sizeof(*s->handed.listeners));
+  while (s->handed.listeners != NULL && s->handed.count < s->hello.listeners) {
     struct upgrade_packet packet;
     if (await_packet(s, &packet, UPGRADE_LISTENER) == -1) {
       return -1;
     }
-    s->listeners[s->listeners_count++] = packet.listener;
+    s->handed.listeners[s->handed.count++] = packet.listener;
   }
-  return s->listeners == NULL ? give_up(s, "there is no memory") : 0;
+  return s->handed.listeners == NULL ? give_up(s, "there is no memory") : 0;
 }
 
 int successor_introduce(struct upgrade_successor *s, struct config *config,
@@ -189,52 +160,9 @@ int successor_introduce(struct upgrade_successor *s, struct config *config,
     return -1;
   }
   reach(s, POINT_LISTENERS);
-  set_passed(s, facts);
+  handed_set_passed(&s->handed, facts);
   config->adopted = s->hello.connections;
   return 0;
-}
-
-/* Is the ${i}th of the old process's listeners the one that is ${listener} here? */
-static bool is_from(const struct upgrade_successor *s, uint32_t i, const struct listener *listener,
-                    const struct addr_listen *item) {
-  const struct upgrade_listener *from = &s->listeners[i];
-  if (from->use != USE_CLIENTS || from->fd != -1 || from->inherited != listener->inherited) {
-    return false;
-  }
-  return from->inherited || (listener->handed_over && listeners_same(&from->addr, item));
-}
-
-/* Which listener here has the socket of each listener there?  The ${there}th one is for clients. */
-static void find_listeners(struct upgrade_successor *s) {
-  bool used[CONFIG_LISTEN_MAX] = {false};
-  uint32_t there = 0;
-  for (uint32_t i = 0; i < s->listeners_count && there < CONFIG_LISTEN_MAX; i++) {
-    if (s->listeners[i].use != USE_CLIENTS) {
-      continue;
-    }
-    s->listener_of[there] = UINT32_MAX;
-    for (uint32_t j = 0; j < s->server->listeners_count; j++) {
-      const struct addr_listen *item = &s->server->config->listen[j];
-      if (!used[j] && is_from(s, i, &s->server->listeners[j], item)) {
-        used[j] = true;
-        s->listener_of[there] = j;
-        break;
-      }
-    }
-    there++;
-  }
-}
-
-/* Close the sockets that this process does not use, and say in ${ready} which it uses. */
-static void settle_listeners(struct upgrade_successor *s, struct upgrade_ready *ready) {
-  uint32_t count[LISTENER_USES] = {0};
-  *ready = (struct upgrade_ready){.listens = {0}};
-  for (uint32_t i = 0; i < s->listeners_count; i++) {
-    struct upgrade_listener *from = &s->listeners[i];
-    uint64_t taken = from->fd == -1;
-    ready->listens[from->use] |= taken << (count[from->use]++ % 64);
-    close_listener(from);
-  }
 }
 
 int successor_ready(struct upgrade_successor *s, struct xchg_server *server, struct admin *admin,
@@ -244,14 +172,14 @@ int successor_ready(struct upgrade_successor *s, struct xchg_server *server, str
   s->admin = admin;
   s->requests = requests;
   s->log = log;
-  find_listeners(s);
-  settle_listeners(s, &packet.ready);
+  handed_find(&s->handed, server);
+  handed_settle(&s->handed, &packet.ready);
   acceptor_order_init(&s->release, &server->done);
   acceptor_order_init(&s->admin_release, &server->done);
   if (taker_open(&s->taker, server, &s->channel, log) == -1) {
     return -1;
   }
-  s->taker.listener_of = s->listener_of;
+  s->taker.listener_of = s->handed.listener_of;
   s->taker.together = s->together;
   s->state = SUCCESSOR_READY;
   (void)upgrade_channel_send(&s->channel, &packet); /* if it is gone, the next receive says so */
@@ -283,39 +211,14 @@ static void accept_admin(struct upgrade_successor *s) {
   }
 }
 
-/* What the old process has said of the socket file of ${listener}; inode 0 = it has none. */
-static const struct upgrade_listener *file_of(const struct upgrade_successor *s,
-                                              const struct listener *listener) {
-  static const struct upgrade_listener none = {.fd = -1};
-  for (uint32_t i = 0; i < s->listeners_count; i++) {
-    const struct upgrade_listener *from = &s->listeners[i];
-    if (from->inode != 0 && listener->use == from->use &&
-        strcmp(listener->addr.path, from->addr.path) == 0) {
-      return from;
-    }
-  }
-  return &none;
-}
-
-/* What was handed over is this process's: its stop ends the listeners and removes their files. */
-static void own(const struct upgrade_successor *s, struct listener *listeners, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) {
-    if (listeners[i].handed_over) {
-      const struct upgrade_listener *from = file_of(s, &listeners[i]);
-      bool sets_mode = from->inode != 0 && listeners[i].addr.mode != from->addr.mode;
-      listener_own(&listeners[i], from->inode, from->device, sets_mode);
-    }
-  }
-}
-
 /* This process is the server, and all that is held accepts. */
 static void own_all(struct upgrade_successor *s) {
   accept_data(s);
   accept_admin(s);
-  own(s, s->server->listeners, s->server->listeners_count);
-  own(s, s->requests, 1);
+  handed_own(&s->handed, s->server->listeners, s->server->listeners_count);
+  handed_own(&s->handed, s->requests, 1);
   if (s->admin != NULL) {
-    own(s, s->admin->server.listeners, s->admin->server.listeners_count);
+    handed_own(&s->handed, s->admin->server.listeners, s->admin->server.listeners_count);
   }
 }
 
@@ -340,7 +243,7 @@ static void accept_early(struct upgrade_successor *s) {
 
 static void on_totals(struct upgrade_successor *s, const struct upgrade_account *account) {
   if (!upgrade_totals_read(s->server->base, account->totals.bytes, account->totals.size,
-                           s->listener_of)) {
+                           s->handed.listener_of)) {
     log_msg(s->log, LOG_WARN, "totals of the old process cannot be read");
   }
   s->left = account->stays;

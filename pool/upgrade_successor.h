@@ -24,6 +24,7 @@
 #define POOL_UPGRADE_SUCCESSOR_H
 
 #include "pool/upgrade_taker.h"
+#include "pool/upgrade_handed.h"
 #include "pool/admin.h"
 
 enum successor_state {
@@ -38,16 +39,14 @@ enum successor_state {
 struct upgrade_successor {
   enum successor_state state;
   struct upgrade_channel channel;
-  pid_t child;                        /* the process at the other end, in a return; else 0 */
-  int child_fd;                       /* owns: its pidfd; -1 = none */
-  bool back;                          /* it executes the program in its place, and comes back */
-  const char *why;                    /* what has failed before READY */
-  const char **environment;           /* owns: without the variable of the channel */
-  const char *program;                /* borrows, from the environment: its path */
-  struct upgrade_hello hello;         /* of the old process */
-  struct upgrade_listener *listeners; /* owns, and each fd that is not -1 */
-  uint32_t listeners_count;
-  uint32_t listener_of[CONFIG_LISTEN_MAX]; /* here, of each there; UINT32_MAX = gone */
+  pid_t child;                  /* the process at the other end, in a return; else 0 */
+  int child_fd;                 /* owns: its pidfd; -1 = none */
+  bool back;                    /* it executes the program in its place, and comes back */
+  const char *why;              /* what has failed before READY */
+  const char **environment;     /* owns: without the variable of the channel */
+  const char *program;          /* borrows, from the environment: its path */
+  struct upgrade_hello hello;   /* of the old process */
+  struct upgrade_handed handed; /* its listeners */
   struct upgrade_taker taker;
   struct xchg_server *server; /* borrows, from successor_ready on, like what follows */
   struct admin *admin;
