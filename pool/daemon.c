@@ -358,13 +358,16 @@ static int log_refused(const char *program) {
 
 /* The child serves, and this process has failed to take its place. Return: the exit code. */
 static int stay_parent(struct daemon *d) {
+  if (d->serve.stop_waits) {
+    upgrade_pass(d->successor.old_fd, d->signals.stop);
+  }
   if (signals_open(&d->signals, true) == -1) {
     return SERVER_OSERR;
   }
   if (d->successor.signal != 0) {
     (void)signals_note(&d->signals, d->successor.signal, SIGNALS_PASSED); /* the child has it */
   }
-  int code = upgrade_round_wait(d->successor.child_fd, &d->signals);
+  int code = upgrade_round_wait(d->successor.old_fd, &d->signals);
   signals_close(&d->signals);
   return code;
 }
@@ -403,7 +406,7 @@ static int start(const struct xchg_handler *handler, bool own, int argc, char **
   if (successor_stays_parent(&d->successor)) {
     code = stay_parent(d);
   }
-  upgrade_forget(&d->successor.child_fd);
+  upgrade_forget(&d->successor.old_fd);
   free(d);
   return code;
 }

@@ -8,8 +8,10 @@
 #include "core/parse.h"
 #include "core/config.h"
 #include "pool/stop_guard.h"
+#include "pool/poll_set.h"
 #include "pool/server_stats.h"
 #include "pool/confine.h"
+#include "pool/upgrade_log.h"
 #include "pool/upgrade_round.h"
 
 #include <errno.h>
@@ -20,16 +22,6 @@
 #define STUCK_NS (2 * NS_PER_S)
 
 #define EXIT_SECOND_SIGNAL 1
-
-static void log_stopping(struct serve *s, uint64_t delay_ns) {
-  char text[PARSE_TEXT_MAX];
-  struct log_line line;
-  log_begin(&line, s->setup.log, LOG_INFO, "stopping");
-  if (delay_ns > 0) {
-    log_str(&line, "delay", parse_format_time(delay_ns, text));
-  }
-  log_end(&line);
-}
 
 /* ---- the stop ---- */
 
@@ -53,7 +45,7 @@ static void drain(struct serve *s) {
 static void begin_stop(struct serve *s, uint64_t delay_ns) {
   s->begun = true;
   admin_server_set_draining(s->admin);
-  log_stopping(s, delay_ns);
+  server_log_stopping(s->setup.log, delay_ns);
   service_stopping(s->setup.service);
   successor_send_stop(s->setup.successor);
   s->delayed_ns = add_sat_u64(sys_now_ns(), delay_ns);
@@ -107,6 +99,11 @@ static void on_stop_signal(struct serve *s) {
 
 /* Obey a signal that was sent to this process or passed on.  Another server gets it, too. */
 static void obey_signal(struct serve *s, enum signals_what what) {
+  const struct upgrade_successor *successor = s->setup.successor;
+  if (successor_turned_back(successor)) {
+    upgrade_round_pass(successor->old_fd, what, s->setup.signals);
+    return;
+  }
   switch (what) {
     case SIGNALS_STOP:
       upgrade_pass_signal(&s->upgrade, s->setup.signals->stop);
@@ -215,7 +212,7 @@ static void obey_commands(struct serve *s) {
   }
 }
 
-/* The old process comes back.  No request is read until that is over. */
+/* In a return: this process comes to the child, or goes back, or stays the parent. */
 static void tend_round(struct serve *s) {
   struct upgrade_successor *successor = s->setup.successor;
   if (successor->back) {
@@ -226,21 +223,13 @@ static void tend_round(struct serve *s) {
     s->report_waits = false;
     obey_signal(s, SIGNALS_STATS);
   }
-  s->requests.held =
-      successor_waits(successor) || successor_awaits_end(successor) || upgrade_returns(&s->upgrade);
-}
-
-/* If ${channel} rests after an error, say so once, and look again later. */
-static void tend_channel(struct serve *s, const struct upgrade_channel *channel) {
-  if (channel->fd == -1 || channel->retry_ns <= sys_now_ns()) {
-    return;
+  if (successor_turned_back(successor) && !s->drains) {
+    s->begun = s->drains = true;
+    count_down(s);
+    server_stop_now(&s->server);
   }
-  s->upgrade_ns = min_u64(s->upgrade_ns, channel->retry_ns);
-  if (!s->channel_failed) {
-    log_errno(s->setup.log, LOG_WARN, "the channel of the upgrade fails; trying again",
-              channel->error);
-    s->channel_failed = true;
-  }
+  s->requests.held = successor_waits(successor) || upgrade_returns(&s->upgrade) ||
+                     successor_awaits_end(successor, sys_now_ns());
 }
 
 /* Go on with an upgrade, in the old process or in the new one. */
@@ -262,13 +251,15 @@ static void tend_upgrade(struct serve *s) {
     log_msg(s->setup.log, LOG_INFO, "the new process stops or has ended: this one drains");
     drain(s);
   }
+  s->upgrade_ns = min_u64(s->upgrade_ns, successor_next_ns(successor, sys_now_ns()));
   s->upgrade_ns = min_u64(s->upgrade_ns, requests_tend(&s->requests));
   if (upgrade_running(&s->upgrade)) { /* the request may have begun it */
     s->upgrade_ns = min_u64(s->upgrade_ns, s->upgrade.deadline_ns);
   }
-  tend_channel(s, &s->upgrade.channel);
-  tend_channel(s, &successor->channel);
-  if (s->stop_waits && !upgrade_running(&s->upgrade) && !successor_waits(successor)) {
+  s->upgrade_ns = min_u64(s->upgrade_ns, upgrade_log_rest(s->setup.log, &s->upgrade.channel));
+  s->upgrade_ns = min_u64(s->upgrade_ns, upgrade_log_rest(s->setup.log, &successor->channel));
+  if (s->stop_waits && !upgrade_running(&s->upgrade) && !successor_waits(successor) &&
+      !successor_turned_back(successor)) {
     s->stop_waits = false;
     if (upgrade_left(&s->upgrade)) {
       upgrade_pass_signal(&s->upgrade, SIGTERM);
@@ -288,18 +279,21 @@ static void do_what_is_due(struct serve *s) {
   }
 }
 
-/*
- * Take the entries without a descriptor out of ${fds}. Return: how many are left.  poll refuses
- * more entries than RLIMIT_NOFILE, which may be lowered while the process runs.
- */
-static unsigned pack_fds(struct pollfd *fds, unsigned count) {
-  unsigned used = 0;
-  for (unsigned i = 0; i < count; i++) {
-    if (fds[i].fd != -1) {
-      fds[used++] = fds[i];
-    }
-  }
-  return used;
+/* What main waits for: signals, the server's wake, then what an upgrade has open. */
+static void fill(struct serve *s, struct poll_set *set) {
+  short events;
+  int request, asker;
+  poll_set_add(set, s->setup.signals->fd, POLLIN);
+  poll_set_add(set, server_done_fd(&s->server), POLLIN);
+  int fd = upgrade_fd(&s->upgrade, &events);
+  poll_set_add(set, fd, events);
+  poll_set_add(set, upgrade_process_fd(&s->upgrade), POLLIN);
+  fd = successor_fd(s->setup.successor, &events);
+  poll_set_add(set, fd, events);
+  poll_set_add(set, successor_process_fd(s->setup.successor), POLLIN);
+  requests_fds(&s->requests, &request, &asker);
+  poll_set_add(set, request, POLLIN);
+  poll_set_add(set, asker, POLLIN);
 }
 
 /* Wait for signals, commands and the server's end. Return: the exit code. */
@@ -307,23 +301,16 @@ static int attend(struct serve *s) {
   tend_upgrade(s);
   tend_service(s);
   while (!is_over(s)) {
-    struct pollfd fds[] = {{.fd = s->setup.signals->fd, .events = POLLIN},
-                           {.fd = server_done_fd(&s->server), .events = POLLIN},
-                           {.events = POLLIN},
-                           {.events = POLLIN},
-                           {.events = POLLIN},
-                           {.events = POLLIN}};
-    fds[2].fd = upgrade_fd(&s->upgrade, &fds[2].events);
-    fds[3].fd = successor_fd(s->setup.successor, &fds[3].events);
-    requests_fds(&s->requests, &fds[4].fd, &fds[5].fd);
-    /* EINTR and the like: look again */
-    (void)sys_poll(fds, pack_fds(fds, count_of(fds)), patience_ms(s));
+    struct poll_set set = {.count = 0};
+    fill(s, &set);
+    (void)sys_poll(set.fds, set.count, patience_ms(s)); /* EINTR and the like: look again */
     obey_commands(s);
-    if (fds[0].revents != 0) {
+    if (set.fds[0].revents != 0) {
       read_signal(s);
     }
     uint64_t count;
-    if (fds[1].revents != 0 && read(fds[1].fd, &count, sizeof(count)) == -1 && errno != EAGAIN) {
+    if (set.fds[1].revents != 0 && read(set.fds[1].fd, &count, sizeof(count)) == -1 &&
+        errno != EAGAIN) {
       log_errno(s->setup.log, LOG_ERROR, "cannot read an eventfd", errno);
     }
     do_what_is_due(s);
@@ -337,6 +324,18 @@ static int attend(struct serve *s) {
 static int final_code(struct serve *s, int code) {
   bool left = upgrade_left(&s->upgrade);
   return left ? upgrade_round_end(&s->upgrade, s->setup.signals, !s->drains) : code;
+}
+
+/* End without a return, as one that stays the parent when its child has ended. */
+static void end_now(struct serve *s, int code) {
+  struct upgrade_successor *successor = s->setup.successor;
+  if (successor_stays_parent(successor)) {
+    upgrade_channel_close(&successor->channel); /* the child learns of it by that */
+    code = upgrade_round_wait(successor->old_fd, s->setup.signals);
+  }
+  code = final_code(s, code);
+  log_writer_flush(s->setup.log_writer);
+  _exit(code);
 }
 
 /*
@@ -359,9 +358,7 @@ static void leave_running(struct serve *s, int code) {
     log_end(&line);
   }
   server_close_listeners(&s->server);
-  code = final_code(s, code);
-  log_writer_flush(s->setup.log_writer);
-  _exit(code);
+  end_now(s, code);
 }
 
 /*
@@ -372,9 +369,7 @@ static void leave_endpoint(struct serve *s, int code) {
   if (upgrade_left(&s->upgrade) && !upgrade_admin_left(&s->upgrade)) {
     log_msg(s->setup.log, LOG_WARN, "ending while the admin endpoint does not answer");
     upgrade_close(&s->upgrade);
-    code = final_code(s, code);
-    log_writer_flush(s->setup.log_writer);
-    _exit(code);
+    end_now(s, code);
   }
 }
 
@@ -477,7 +472,8 @@ int serve_run(struct serve *s) {
       service_ready(s->setup.service); /* else the manager knows it from the old process */
     }
     code = attend(s);
-    if (!upgrade_left(&s->upgrade)) { /* else the totals are the new process's */
+    if (!upgrade_left(&s->upgrade) && !successor_turned_back(s->setup.successor)) {
+      /* else the totals are those of the other process */
       server_report(&s->server, "stopped", !server_finished(&s->server));
     }
     leave_endpoint(s, code);

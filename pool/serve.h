@@ -47,7 +47,6 @@ struct serve {
   struct upgrade upgrade;
   struct upgrade_requests requests;
   uint64_t upgrade_ns; /* when to call upgrade_tend */
-  bool channel_failed; /* the log has said so */
   bool stop_waits;     /* a stop begins when the upgrade is over, in both processes */
   bool report_waits;   /* SIGUSR1 has come to the parent in a return */
   uint64_t delayed_ns; /* when the delay is over; NEVER = no stop */

@@ -6,6 +6,7 @@
 
 #include "core/sys.h"
 #include "core/probe.h"
+#include "core/parse.h"
 #include "net/frame.h"
 #include "pool/forked.h"
 #include "pool/thread.h"
@@ -454,4 +455,14 @@ void server_log_listening(const struct xchg_server *server, bool handler, bool h
     log_str(&line, "version", XCHG_VERSION);
     log_end(&line);
   }
+}
+
+void server_log_stopping(struct log *log, uint64_t delay_ns) {
+  char text[PARSE_TEXT_MAX];
+  struct log_line line;
+  log_begin(&line, log, LOG_INFO, "stopping");
+  if (delay_ns > 0) {
+    log_str(&line, "delay", parse_format_time(delay_ns, text));
+  }
+  log_end(&line);
 }

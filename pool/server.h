@@ -156,4 +156,7 @@ void server_abandon(struct xchg_server *server);
  */
 void server_log_listening(const struct xchg_server *server, bool handler, bool held);
 
+/** Log msg=stopping: the server drains in ${delay_ns}. */
+void server_log_stopping(struct log *log, uint64_t delay_ns);
+
 #endif

@@ -90,7 +90,7 @@ const char *upgrade_obstacle(const struct upgrade *u) {
   if (u->stopping || u->step != STEP_NONE) {
     return u->stopping ? "a stop is under way" : "another upgrade is under way";
   }
-  return u->setup.before->fd == -1 ? NULL : "the process before this one still has connections";
+  return u->setup.before->fd == -1 ? NULL : "the process before this one has not ended";
 }
 
 int upgrade_begin(struct upgrade *u, const char *const *request) {
@@ -115,7 +115,7 @@ void upgrade_introduce(struct upgrade *u) {
   u->deadline_ns = add_sat_u64(u->started_ns, u->setup.config->upgrade_timeout_ns);
   upgrade_make_hello(&u->setup, &packet.hello);
   if (upgrade_channel_send(&u->channel, &packet) != CHANNEL_OK) {
-    upgrade_turn_back_early(u, "the channel is closed");
+    upgrade_turn_back(u, "the channel is closed");
   }
   upgrade_reach(u, POINT_SPAWNED);
 }
@@ -128,11 +128,11 @@ static void on_hello(struct upgrade *u, const struct upgrade_hello *hello) {
   uint64_t apart_ns = max_u64(own.now_ns, hello->now_ns) - min_u64(own.now_ns, hello->now_ns);
   upgrade_reach(u, POINT_HELLO);
   if (apart_ns > CLOCKS_NS) {
-    upgrade_turn_back_early(u, "the clocks of the two processes differ");
+    upgrade_turn_back(u, "the clocks of the two processes differ");
   } else if (hello->fds_free < own.connections) {
-    upgrade_turn_back_early(u, "the new process can open too few descriptors");
+    upgrade_turn_back(u, "the new process can open too few descriptors");
   } else if (!upgrade_send_listeners(&u->setup, &u->channel)) {
-    upgrade_turn_back_early(u, "the listeners cannot be sent");
+    upgrade_turn_back(u, "the listeners cannot be sent");
   } else {
     const char *why_stay = upgrade_why_stay(&own, hello);
     if (why_stay != NULL) {
@@ -348,6 +348,20 @@ static void on_packet(struct upgrade *u, const struct upgrade_packet *packet, ui
   }
 }
 
+/* The new process has ended, or has closed its channel. */
+static void on_gone(struct upgrade *u, uint64_t now_ns) {
+  if (u->step == STEP_LEFT) {
+    upgrade_channel_close(&u->channel);
+    giver_withdraw(&u->giver);
+  } else if (u->step < STEP_LEFT) {
+    upgrade_turn_back(u, u->returns && u->step < STEP_HOLD ? "the parent cannot become the server"
+                                                           : "the new process has ended");
+    if (u->step == STEP_KILL) {
+      u->deadline_ns = now_ns + EXIT_NS; /* its exit code is the outcome */
+    }
+  }
+}
+
 /* Read one packet. Return: was there one? */
 static bool receive(struct upgrade *u, uint64_t now_ns) {
   struct upgrade_packet packet;
@@ -369,16 +383,8 @@ static bool receive(struct upgrade *u, uint64_t now_ns) {
       fail_early(u, "the channel cannot be read");
       return false;
     case CHANNEL_GONE:
+      on_gone(u, now_ns);
       break;
-  }
-  if (u->step <= STEP_LISTENERS && u->returns) {
-    upgrade_turn_back_early(u, "the parent cannot become the server");
-  } else if (u->step < STEP_LEFT) {
-    upgrade_turn_back(u, "the new process has ended");
-    u->deadline_ns = now_ns + EXIT_NS; /* its exit code is the outcome */
-  } else if (u->step == STEP_LEFT) {
-    upgrade_channel_close(&u->channel);
-    giver_withdraw(&u->giver);
   }
   return false;
 }
@@ -391,11 +397,7 @@ static bool receive(struct upgrade *u, uint64_t now_ns) {
  */
 static void tend_kill(struct upgrade *u, uint64_t now_ns) {
   (void)upgrade_release(u); /* tend_return asks again */
-  if (!upgrade_reap(u->peer_fd, &u->status)) {
-    if (now_ns >= u->deadline_ns) {
-      upgrade_signal(u->peer_fd, SIGKILL);
-      u->deadline_ns = NEVER;
-    }
+  if (!upgrade_kill(u, now_ns)) {
     return;
   }
   while (receive(u, now_ns)) {
@@ -410,9 +412,7 @@ bool upgrade_cancel(struct upgrade *u) {
     u->deadline_ns = sys_now_ns() + UPGRADE_ANSWER_NS;
   }
   u->stopping = true;
-  if (u->step == STEP_START && u->returns) {
-    upgrade_turn_back_early(u, "a stop has begun");
-  } else if (upgrade_running(u) && u->step < STEP_CANARY && !u->returns) {
+  if (upgrade_running(u) && u->step < (u->returns ? STEP_LISTENERS : STEP_CANARY)) {
     upgrade_turn_back(u, "a stop has begun");
   }
   return upgrade_running(u);
@@ -432,10 +432,6 @@ static void tend_step(struct upgrade *u, uint64_t now_ns) {
     case STEP_NONE:
       break;
     case STEP_START:
-      if (is_late(u, now_ns)) {
-        upgrade_turn_back_early(u, "the new process says nothing");
-      }
-      break;
     case STEP_LISTENERS:
       if (is_late(u, now_ns)) {
         upgrade_turn_back(u, "the new process is not ready in time");
@@ -470,7 +466,12 @@ uint64_t upgrade_tend(struct upgrade *u) {
   enum upgrade_step before;
   do {
     before = u->step;
+    bool ended = upgrade_process_fd(u) != -1 && upgrade_ended(u->peer_fd);
     while (u->step < STEP_KILL && receive(u, now_ns)) {
+    }
+    if (ended && u->step < STEP_KILL &&
+        u->channel.fd != -1) { /* another process has its end, too */
+      on_gone(u, now_ns);
     }
     tend_step(u, now_ns);
   } while (u->step != before);
@@ -480,6 +481,9 @@ uint64_t upgrade_tend(struct upgrade *u) {
 
 int upgrade_fd(const struct upgrade *u, short *events) {
   *events = giver_sends(&u->giver) ? POLLIN | POLLOUT : POLLIN;
-  int fd = u->step == STEP_KILL ? u->peer_fd : -1;
-  return u->step < STEP_KILL ? upgrade_channel_fd(&u->channel) : fd;
+  return u->step < STEP_KILL ? upgrade_channel_fd(&u->channel) : -1;
+}
+
+int upgrade_process_fd(const struct upgrade *u) {
+  return u->step == STEP_KILL || (u->step < STEP_KILL && u->channel.fd != -1) ? u->peer_fd : -1;
 }

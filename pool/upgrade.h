@@ -51,8 +51,14 @@ int upgrade_begin(struct upgrade *upgrade, const char *const *request);
 /** The new process has been started, or has come back: send HELLO. For pool/upgrade_round. */
 void upgrade_introduce(struct upgrade *upgrade);
 
-/** The descriptor to poll, or -1, and in ${*events} what for. */
+/**
+ * upgrade_fd(upgrade, events):
+ * The channel to poll, or -1, and in ${*events} what for.
+ * upgrade_process_fd(upgrade):
+ * The new process to poll for POLLIN, or -1.
+ */
 int upgrade_fd(const struct upgrade *upgrade, short *events);
+int upgrade_process_fd(const struct upgrade *upgrade);
 
 /** Go on. Call it after each wait. Return: when to call it again at the latest. */
 uint64_t upgrade_tend(struct upgrade *upgrade);

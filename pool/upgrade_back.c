@@ -5,6 +5,7 @@
 #include "pool/signals.h"
 #include "pool/upgrade_log.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
 
@@ -15,18 +16,12 @@ void upgrade_set_outcome(struct upgrade *u, uint64_t code) {
 }
 
 void upgrade_turn_back(struct upgrade *u, const char *why) {
+  bool lives = u->returns && u->step < STEP_HOLD;
   u->failed = u->step;
   snprintf(u->reason, sizeof(u->reason), "%s", why);
-  u->step = STEP_KILL;
-  u->deadline_ns = 0;
-}
-
-void upgrade_turn_back_early(struct upgrade *u, const char *why) {
-  upgrade_turn_back(u, why);
-  if (u->returns) {
-    u->step = STEP_RETURN;
-    u->deadline_ns = NEVER;
-  }
+  u->step = lives ? STEP_RETURN : STEP_KILL;
+  u->deadline_ns = lives ? NEVER : 0;
+  u->killed = false;
 }
 
 void upgrade_close_all(struct upgrade *u) {
@@ -37,6 +32,23 @@ void upgrade_close_all(struct upgrade *u) {
   u->returns = false;
   u->step = STEP_NONE;
   signals_restore_children(&u->sigchld);
+}
+
+bool upgrade_kill(struct upgrade *u, uint64_t now_ns) {
+  if (upgrade_reap(u->peer_fd, &u->status)) {
+    return true;
+  }
+  if (now_ns < u->deadline_ns) {
+    return false;
+  }
+  if (!u->killed) {
+    upgrade_signal(u->peer_fd, SIGKILL);
+    u->killed = true;
+    u->deadline_ns = u->returns ? now_ns + UPGRADE_ANSWER_NS : NEVER;
+    return false;
+  }
+  giver_abandon(&u->giver);
+  return true;
 }
 
 bool upgrade_release(struct upgrade *u) {

@@ -14,14 +14,19 @@
 /* For the canary to be served, for TOTALS, and for acceptors. */
 #define UPGRADE_ANSWER_NS (5 * NS_PER_S)
 
-/** Kill the new process in the next turn; nothing is served before its end is known. */
+/**
+ * Kill the new process in the next turn; nothing is served before its end is known.  A parent that
+ * comes back is not killed while it has no connection: it learns of it by the end of the channel.
+ */
 void upgrade_turn_back(struct upgrade *upgrade, const char *why);
 
 /**
- * Turn back before READY.  A parent that comes back has got no connection: it is not killed, and
- * learns of it by the end of the channel.
+ * upgrade_kill(upgrade, now_ns):
+ * Kill the new process when its time is over.  The kernel kills no first process of a container
+ * from within.  If that goes on later, it takes what was under way to it, so that is gone.
+ * Return: is it of no concern any more?
  */
-void upgrade_turn_back_early(struct upgrade *upgrade, const char *why);
+bool upgrade_kill(struct upgrade *upgrade, uint64_t now_ns);
 
 /** Accept again. Return: have both acceptors answered? */
 bool upgrade_release(struct upgrade *upgrade);

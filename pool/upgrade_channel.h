@@ -23,6 +23,7 @@ struct upgrade_channel {
   uint8_t *output;   /* owns */
   int error;         /* errno of the last CHANNEL_ERROR; 0 = there was none */
   uint64_t retry_ns; /* until then it rests after a CHANNEL_ERROR */
+  bool logged;       /* the log has said so */
 };
 
 enum channel_result {

@@ -330,6 +330,14 @@ void giver_commit(struct upgrade_giver *giver) {
   }
 }
 
+void giver_abandon(struct upgrade_giver *giver) {
+  uint32_t count = giver->batch->count;
+  uint64_t all = count == CONN_BATCH_MAX ? UINT64_MAX : (1ULL << count) - 1;
+  if (giver->state == GIVER_WAIT && !giver->together) {
+    (void)giver_on_taken(giver, giver->number, all); /* true: it is an answer to the last batch */
+  }
+}
+
 void giver_withdraw(struct upgrade_giver *giver) {
   if (giver->suspended) {
     giver->stopped = giver->withdraws = true;

@@ -116,6 +116,9 @@ bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken
  */
 void giver_stop(struct upgrade_giver *giver, const char *why);
 
+/** The other process may take what was sent at any time: that is gone, except together. */
+void giver_abandon(struct upgrade_giver *giver);
+
 /** The other process has ended, and its last packet was read: take back what is under way. */
 void giver_withdraw(struct upgrade_giver *giver);
 

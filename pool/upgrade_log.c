@@ -82,6 +82,17 @@ void upgrade_log_turned_back(const struct upgrade *upgrade, const char *status) 
   log_end(&line);
 }
 
+uint64_t upgrade_log_rest(struct log *log, struct upgrade_channel *channel) {
+  if (channel->fd == -1 || channel->retry_ns <= sys_now_ns()) {
+    return NEVER;
+  }
+  if (!channel->logged) {
+    log_errno(log, LOG_WARN, "the channel of the upgrade fails; trying again", channel->error);
+    channel->logged = true;
+  }
+  return channel->retry_ns;
+}
+
 void upgrade_describe_status(int status, char *text, size_t size) {
   if (WIFSIGNALED(status)) {
     snprintf(text, size, "signal %d", WTERMSIG(status));

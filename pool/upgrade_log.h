@@ -16,6 +16,9 @@ void upgrade_log_done(const struct upgrade *upgrade);
 /** msg="upgrade turned back", or msg="return turned back". */
 void upgrade_log_turned_back(const struct upgrade *upgrade, const char *status);
 
+/** If ${channel} rests after an error, say so once. Return: until when it rests, or NEVER. */
+uint64_t upgrade_log_rest(struct log *log, struct upgrade_channel *channel);
+
 /** Write "exit 78" or "signal 11" for the ${status} of waitpid, "unknown" for any other value. */
 void upgrade_describe_status(int status, char *text, size_t size);
 

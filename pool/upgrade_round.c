@@ -46,7 +46,7 @@ static void execute(struct upgrade *u) {
             errno);
 }
 
-static void pass_on(int fd, enum signals_what what, const struct signals *signals) {
+void upgrade_round_pass(int fd, enum signals_what what, const struct signals *signals) {
   switch (what) {
     case SIGNALS_STOP:
       upgrade_pass(fd, signals->stop);
@@ -69,7 +69,7 @@ int upgrade_round_wait(int fd, struct signals *signals) {
     struct pollfd fds[] = {{.fd = signals->fd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
     (void)sys_poll(fds, 2, -1); /* EINTR and the like: look again */
     if (fds[0].revents != 0) {
-      pass_on(fd, signals_next(signals), signals);
+      upgrade_round_pass(fd, signals_next(signals), signals);
     }
   }
   if (WIFSIGNALED(status)) {

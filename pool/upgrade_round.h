@@ -36,6 +36,9 @@ void upgrade_round_begin(struct upgrade *upgrade, const struct upgrade_channel *
  */
 int upgrade_round_end(struct upgrade *upgrade, struct signals *signals, bool may_execute);
 
+/** Pass what ${signals} has read as ${what} on to the child ${fd}, which is the server. */
+void upgrade_round_pass(int fd, enum signals_what what, const struct signals *signals);
+
 /**
  * upgrade_round_wait(fd, signals):
  * Pass signals on to the child ${fd} until it ends.  It stays for the next parent to wait for.

@@ -61,11 +61,20 @@ void upgrade_forget(int *fd) {
   }
 }
 
+bool upgrade_ended(int fd) {
+  struct pollfd fds[] = {{.fd = fd, .events = POLLIN}};
+  return sys_poll(fds, 1, 0) == 1;
+}
+
+bool upgrade_is_child(int fd) {
+  siginfo_t info;
+  return waitid(WAIT_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
 static bool wait_for(int fd, int options, int *status) {
   siginfo_t info = {.si_pid = 0};
-  struct pollfd fds[] = {{.fd = fd, .events = POLLIN}};
   *status = UPGRADE_UNKNOWN;
-  if (sys_poll(fds, 1, 0) != 1) {
+  if (!upgrade_ended(fd)) {
     return false;
   }
   if (waitid(WAIT_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG | options) == 0 && info.si_pid != 0) {

@@ -33,6 +33,12 @@ void upgrade_signal(int fd, int number);
 /** The same for a signal that was sent to this process: it comes as SIGNALS_PASSED. */
 void upgrade_pass(int fd, int number);
 
+/** Has the process ${fd} ended? */
+bool upgrade_ended(int fd);
+
+/** Is the process ${fd} a child of this one that was not waited for? */
+bool upgrade_is_child(int fd);
+
 /** Close ${*fd} and set it to -1, if it is not. */
 void upgrade_forget(int *fd);
 

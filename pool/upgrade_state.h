@@ -55,6 +55,7 @@ struct upgrade {
   struct acceptor_order order, admin_order; /* of the acceptors of server and admin */
   bool totals_sent, counted;                /* counted: there was no failure */
 
+  bool killed;              /* STEP_KILL: the signal was sent */
   enum upgrade_step failed; /* the step that is turned back, and why */
   char reason[UPGRADE_TEXT];
   int status; /* of the new process that has ended, as of waitpid */

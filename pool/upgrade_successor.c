@@ -17,13 +17,19 @@
 /* How long the old process may take for its first packets. */
 #define PATIENCE_MS 60000
 
+/*
+ * How long the kernel may take from the end of the channel to the end of a process that has died.
+ */
+#define EXIT_NS NS_PER_S
+
 static void reach(const struct upgrade_successor *s, enum upgrade_point point) {
   upgrade_point(point, s->child == 0 ? SIDE_NEW : SIDE_PARENT);
 }
 
 static void send_kind(struct upgrade_successor *s, enum upgrade_kind kind) {
   const struct upgrade_packet packet = {.kind = kind};
-  (void)upgrade_channel_send(&s->channel, &packet); /* if it is gone, the next receive says so */
+  /* If it is gone, the next receive says so.  Without memory, the deadline of the other process. */
+  (void)upgrade_channel_send(&s->channel, &packet);
 }
 
 /* ---- the start ---- */
@@ -31,7 +37,8 @@ static void send_kind(struct upgrade_successor *s, enum upgrade_kind kind) {
 int successor_open(struct upgrade_successor *s, const char *const **environment) {
   const char **list;
   struct upgrade_inherited inherited;
-  *s = (struct upgrade_successor){.state = SUCCESSOR_NONE, .channel = {.fd = -1}, .child_fd = -1};
+  *s = (struct upgrade_successor){
+      .state = SUCCESSOR_NONE, .channel = {.fd = -1}, .old_fd = -1, .deadline_ns = NEVER};
   if (upgrade_inherited_find(&inherited, *environment, &list) == -1) {
     return errno == ENOMEM ? -1 : 0;
   }
@@ -47,7 +54,10 @@ int successor_open(struct upgrade_successor *s, const char *const **environment)
   s->state = SUCCESSOR_STARTING;
   if (inherited.child != 0) {
     s->child = inherited.child;
-    s->child_fd = upgrade_watch(s->child); /* -1: it has ended, or the next descriptor fails, too */
+    s->old_fd = upgrade_watch(s->child); /* -1: it has ended, or the next descriptor fails, too */
+    if (s->old_fd != -1 && !upgrade_is_child(s->old_fd)) { /* another process has its number */
+      upgrade_forget(&s->old_fd);
+    }
     reach(s, POINT_SPAWNED);
     send_kind(s, UPGRADE_BACK);
   }
@@ -120,6 +130,7 @@ int successor_hear(struct upgrade_successor *s) {
   }
   s->hello = packet.hello;
   if (s->child == 0) {
+    s->old_fd = upgrade_watch((pid_t)s->hello.pid); /* -1: the end of the channel says the same */
     reach(s, POINT_SPAWNED);
   }
   return 0;
@@ -272,6 +283,7 @@ static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet
       own_all(s); /* TOTALS, which accepts, may not have come */
       taker_commit(&s->taker);
       s->state = SUCCESSOR_COMMITTED;
+      s->patient_ns = add_sat_u64(sys_now_ns(), s->server->config->drain_timeout_ns);
       break;
     case UPGRADE_SIGNAL:
       s->signal = (int)packet->signal;
@@ -284,18 +296,48 @@ static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet
   }
 }
 
+/* The old process serves no connection any more.  What it has not counted ends here. */
+static void settle_account(struct upgrade_successor *s) {
+  struct server_base *base = s->server->base;
+  if (!s->totals) { /* what it has counted is lost */
+    stats_add(&base->accepted_elsewhere, s->taker.taken);
+  } else {
+    stats_add(&base->own_totals.ended[XCHG_ERROR], s->left);
+  }
+}
+
+/* No packet comes any more. */
+static void close_channel(struct upgrade_successor *s, enum successor_state state) {
+  upgrade_channel_close(&s->channel);
+  if (s->taker.state == TAKER_IDLE) { /* else taker_commit or taker_drop needs it */
+    taker_close(&s->taker);
+  }
+  if (s->child == 0) { /* a child is waited for */
+    upgrade_forget(&s->old_fd);
+  }
+  s->deadline_ns = NEVER;
+  s->state = state;
+}
+
 struct upgrade_channel successor_release(struct upgrade_successor *s) {
   const struct upgrade_channel channel = s->channel;
   s->channel = (struct upgrade_channel){.fd = -1};
   s->back = false;
-  s->state = SUCCESSOR_ALONE;
-  taker_close(&s->taker); /* idle, as in on_gone */
+  settle_account(s);
+  close_channel(s, SUCCESSOR_ALONE);
   return channel;
+}
+
+/* The child has closed the channel, and lives: it is the server. */
+static void on_turned_back(struct upgrade_successor *s) {
+  log_msg(s->log, LOG_WARN,
+          "the child stays the server: this process closes what it has, and stays its parent");
+  taker_drop(&s->taker);
+  close_channel(s, SUCCESSOR_TURNED_BACK);
 }
 
 /* The old process has ended. */
 static void on_gone(struct upgrade_successor *s) {
-  struct server_base *base = s->server->base;
   if (s->state < SUCCESSOR_COMMITTED) {
     struct log_line line;
     log_begin(&line, s->log, LOG_WARN,
@@ -305,16 +347,24 @@ static void on_gone(struct upgrade_successor *s) {
     own_all(s);
     taker_commit(&s->taker);
   }
-  if (!s->totals) { /* what it has counted is lost */
-    stats_add(&base->accepted_elsewhere, s->taker.taken);
-  } else {
-    stats_add(&base->own_totals.ended[XCHG_ERROR], s->left);
+  settle_account(s);
+  close_channel(s, SUCCESSOR_ALONE);
+}
+
+/*
+ * The channel has ended.  That of a process that has died ends a little before the process.  Before
+ * COMMIT a child that lives has turned back.
+ */
+static void on_end(struct upgrade_successor *s) {
+  uint64_t now_ns = sys_now_ns();
+  bool lives = s->child != 0 && s->old_fd != -1 && !upgrade_ended(s->old_fd);
+  if (s->state >= SUCCESSOR_COMMITTED || !lives) {
+    on_gone(s);
+  } else if (s->deadline_ns == NEVER) {
+    s->deadline_ns = now_ns + EXIT_NS;
+  } else if (now_ns >= s->deadline_ns) {
+    on_turned_back(s);
   }
-  upgrade_channel_close(&s->channel);
-  if (s->taker.state == TAKER_IDLE) { /* else taker_commit needs it */
-    taker_close(&s->taker);
-  }
-  s->state = SUCCESSOR_ALONE;
 }
 
 /* Read one packet. Return: was there one? */
@@ -336,7 +386,7 @@ static bool receive(struct upgrade_successor *s) {
       }
       return true;
     case CHANNEL_GONE:
-      on_gone(s);
+      on_end(s);
       return false;
   }
   return false;
@@ -344,8 +394,9 @@ static bool receive(struct upgrade_successor *s) {
 
 void successor_tend(struct upgrade_successor *s) {
   int status; /* of no use */
-  if (s->channel.fd == -1 && s->child_fd != -1 && upgrade_reap(s->child_fd, &status)) {
-    upgrade_forget(&s->child_fd);
+  bool ended = s->state >= SUCCESSOR_READY && s->old_fd != -1 && upgrade_ended(s->old_fd);
+  if (ended && s->channel.fd == -1 && upgrade_reap(s->old_fd, &status)) {
+    upgrade_forget(&s->old_fd);
   }
   if (s->state < SUCCESSOR_READY || s->back) {
     return;
@@ -359,7 +410,13 @@ void successor_tend(struct upgrade_successor *s) {
       s->serves = true;
       send_kind(s, UPGRADE_STATUS);
     }
-    if (s->state == SUCCESSOR_ALONE || !receive(s)) {
+    if (s->channel.fd == -1) {
+      return;
+    }
+    if (!receive(s)) {
+      if (ended && s->channel.fd != -1) { /* another process has its end of the channel, too */
+        on_gone(s);
+      }
       return;
     }
   }
@@ -371,16 +428,16 @@ void successor_send_stop(struct upgrade_successor *s) {
 }
 
 void successor_abort(const struct upgrade_successor *s) {
-  if (s->child_fd != -1) {
-    upgrade_signal(s->child_fd, SIGKILL);
+  if (s->old_fd != -1) {
+    upgrade_signal(s->old_fd, SIGKILL);
   }
 }
 
 int successor_fd(const struct upgrade_successor *s, short *events) {
   bool answers = s->taker.state == TAKER_ANSWER;
   *events = answers ? POLLOUT : POLLIN;
-  if (s->channel.fd == -1) {
-    return s->child_fd;
+  if (s->deadline_ns != NEVER) { /* it has ended: the deadline or the process says more */
+    return -1;
   }
   return answers || s->taker.state == TAKER_IDLE ? upgrade_channel_fd(&s->channel) : -1;
 }

@@ -12,8 +12,9 @@
  *                     before COMMIT           this one is the server, with what it has
  *                     after COMMIT            as it should, and TOTALS has come again
  *
- * In a return the old process is the child of this one, see pool/upgrade_round.  Before READY this
- * process then ends nothing: it stays the parent.
+ * In a return the old process is the child of this one, see pool/upgrade_round.  Then this process
+ * ends nothing before READY: it stays the parent.  If the child closes the channel and lives on, it
+ * has turned back: this process closes what it has, and stays the parent, too.
  *
  * Until COMMIT the old process is the server, so signals are its own.  A stop signal that comes
  * here is obeyed after COMMIT, or when the old process has ended.
@@ -33,14 +34,18 @@ enum successor_state {
   SUCCESSOR_READY,
   SUCCESSOR_TAKING,
   SUCCESSOR_COMMITTED,
-  SUCCESSOR_ALONE, /* the channel is closed */
+  SUCCESSOR_ALONE,       /* the channel is closed */
+  SUCCESSOR_TURNED_BACK, /* in a return: the child stays the server, and this process its parent */
 };
 
 struct upgrade_successor {
   enum successor_state state;
   struct upgrade_channel channel;
-  pid_t child;                  /* the process at the other end, in a return; else 0 */
-  int child_fd;                 /* owns: its pidfd; -1 = none */
+  pid_t child;                  /* the old process in a return, a child; else 0 */
+  int old_fd;                   /* owns: a pidfd of the old process; -1 = none */
+  uint64_t deadline_ns;         /* in a return: a child that has closed the channel, and has
+                                         not ended then, has turned back; NEVER = it has not */
+  uint64_t patient_ns;          /* until then the old process is expected to end */
   bool back;                    /* it executes the program in its place, and comes back */
   const char *why;              /* what has failed before READY */
   const char **environment;     /* owns: without the variable of the channel */
@@ -67,7 +72,7 @@ struct upgrade_successor {
  */
 int successor_open(struct upgrade_successor *s, const char *const **environment);
 
-/** Free everything but child_fd, and close the listeners that no server has taken. */
+/** Free everything but old_fd, and close the listeners that no server has taken. */
 void successor_close(struct upgrade_successor *s);
 
 /** Wait for HELLO. Return: 0; or -1 with the reason in ${s->why}. */
@@ -86,8 +91,13 @@ int successor_introduce(struct upgrade_successor *s, struct config *config,
 int successor_ready(struct upgrade_successor *s, struct xchg_server *server, struct admin *admin,
                     struct listener *requests, struct log *log);
 
-/** The descriptor to poll, or -1; and in ${*events} what for. */
+/** The channel to poll, or -1; and in ${*events} what for. */
 int successor_fd(const struct upgrade_successor *s, short *events);
+
+/** The old process to poll for POLLIN, or -1. */
+static inline int successor_process_fd(const struct upgrade_successor *s) {
+  return s->state < SUCCESSOR_READY ? -1 : s->old_fd;
+}
 
 /** Go on. Call it after each wait, and again while ${signal} is not 0, which the caller clears. */
 void successor_tend(struct upgrade_successor *s);
@@ -108,13 +118,24 @@ uint64_t successor_passed_to(const struct upgrade_successor *s);
 struct upgrade_channel successor_release(struct upgrade_successor *s);
 
 /** Does the old process, which has nothing left, come back or end soon? */
-static inline bool successor_awaits_end(const struct upgrade_successor *s) {
-  return s->state == SUCCESSOR_COMMITTED && s->left == 0;
+static inline bool successor_awaits_end(const struct upgrade_successor *s, uint64_t now_ns) {
+  return s->state == SUCCESSOR_COMMITTED && s->left == 0 && now_ns < s->patient_ns;
 }
 
-/** Has this process, in a return, failed before it was ready?  Then its child is the server. */
+/** When to call successor_tend at the latest. */
+static inline uint64_t successor_next_ns(const struct upgrade_successor *s, uint64_t now_ns) {
+  return min_u64(s->deadline_ns, successor_awaits_end(s, now_ns) ? s->patient_ns : NEVER);
+}
+
+/** Has this process failed in a return, so that its child is the server? */
 static inline bool successor_stays_parent(const struct upgrade_successor *s) {
-  return s->state == SUCCESSOR_STARTING && s->child_fd != -1;
+  bool failed = s->state == SUCCESSOR_STARTING || s->state == SUCCESSOR_TURNED_BACK;
+  return failed && s->child != 0 && s->old_fd != -1;
+}
+
+/** Has the child turned the return back? */
+static inline bool successor_turned_back(const struct upgrade_successor *s) {
+  return s->state == SUCCESSOR_TURNED_BACK;
 }
 
 /** Is the old process the server? */
@@ -124,7 +145,7 @@ static inline bool successor_waits(const struct upgrade_successor *s) {
 
 /** Does the old process live?  A child of this one has ended when it was waited for. */
 static inline bool successor_is_connected(const struct upgrade_successor *s) {
-  return s->channel.fd != -1 || s->child_fd != -1;
+  return s->channel.fd != -1 || (s->child != 0 && s->old_fd != -1);
 }
 
 /**

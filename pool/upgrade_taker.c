@@ -131,12 +131,17 @@ static void answer(struct upgrade_taker *taker) {
   }
 }
 
-void taker_commit(struct upgrade_taker *taker) {
+/* What moved together is this process's, or ${gone}. */
+static void settle_all(struct upgrade_taker *taker, bool gone) {
   if (taker->together) {
     taker->state = TAKER_ALL;
-    parked_begin(&taker->all, taker->server, taker->batch, false);
+    parked_begin(&taker->all, taker->server, taker->batch, gone);
   }
 }
+
+void taker_commit(struct upgrade_taker *taker) { settle_all(taker, false); }
+
+void taker_drop(struct upgrade_taker *taker) { settle_all(taker, true); }
 
 /* Go on from the present state, if what it waits for has come. */
 static void step(struct upgrade_taker *taker) {

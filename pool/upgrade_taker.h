@@ -53,6 +53,9 @@ int taker_open(struct upgrade_taker *taker, struct xchg_server *server,
                struct upgrade_channel *channel, struct log *log);
 void taker_close(struct upgrade_taker *taker);
 
+/** What moved together and was not committed is closed: the other process has it. */
+void taker_drop(struct upgrade_taker *taker);
+
 /** A batch has come, and the taker is idle. Own: the descriptors of ${packet}. */
 void taker_on_batch(struct upgrade_taker *taker, struct upgrade_packet *packet);
 

@@ -129,6 +129,19 @@ class Handlers(UpgradeTest):
                 self.assertEqual("Seccomp:\t2" in stream.read(), name != "xchgd" and MODE != "off", name)
         server.end()
 
+    def test_a_child_of_the_program(self):
+        """A child that the program has forked keeps the channel open: the end of the process counts all the same."""
+        holder = os.path.join(os.path.dirname(PROGRAM), "tests/live/plugin/holder.so")
+        os.mkfifo(self.path("fifo"))
+        server = self.server(XCHG_HANDLER=holder, XCHG_EXCHANGE=None, HOLDER_FORKS=self.path("fifo"))
+        for _ in range(3):
+            server.upgrade()
+            with server.connect() as client:
+                self.assertEqual(receive_exactly(client, 6), b"hello\n")
+        server.end()
+        with open(self.path("fifo"), "w"):  # it lets the children end
+            pass
+
     def test_a_callback_that_blocks(self):
         """Its worker cannot be asked for anything, and new clients are served all the same."""
         holder = os.path.join(os.path.dirname(PROGRAM), "tests/live/plugin/holder.so")
@@ -143,8 +156,8 @@ class Handlers(UpgradeTest):
                 with server.connect() as new:
                     self.assertEqual(receive_exactly(new, 6), b"hello\n")
             server.followed()
+        self.assertEqual(server.wait_stats(lambda values: values["open"] == 0)["closed_error"], 1)  # the one whose callback blocked
         server.end()
-
 
     def test_arguments_of_a_program(self):
         """A program with arguments of its own starts with them again, and keeps its name. Nothing else inherits the channel's variable."""

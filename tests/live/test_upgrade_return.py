@@ -7,11 +7,13 @@ of the way to the child. Each row of the tables runs ROUNDS times.
 import os
 import resource
 import shutil
+import select
 import signal
 import time
 import unittest
 
 from test_upgrade_signals import wait_taken
+from test_containers import may_run, wait_for
 from upgrade import PAUSED, PausedTest, exchange, lives
 from xchgd import LIMIT, SLOW, check_totals, numbers, receive_exactly
 
@@ -28,6 +30,11 @@ TOTALS, EXIT = ("child", 9), ("child", 11)
 EARLY = (EXECUTE, EXECUTED, HELLO, LISTENERS, READY)
 MOVING = (CANARY_SENT, CANARY_TAKEN, BATCH_SENT, BATCH_TAKEN, TOTALS)
 PARENT = (("parent", 2), ("parent", 3), ("parent", 4), ("parent", 5), ("parent", 6), ("parent", 7), ("parent", 8), ("parent", 9))
+
+
+def has_ended(client):
+    """Has the server closed the connection?  It has sent nothing that was not read."""
+    return bool(select.select([client], [], [], 0)[0])
 
 
 class ReturnTest(PausedTest):
@@ -247,6 +254,40 @@ class Replaced(ReturnTest):
                 self.assertEqual({fields["binary"] for fields in server.messages("upgrading")}, {program})
                 self.assertTrue(os.path.samefile(f"/proc/{server.pid}/exe", program))
                 self.check_serves(server, server.pid, clients, len(clients), len(clients))
+
+
+class FirstProcess(ReturnTest):
+    """The kernel does not kill the first process of a container from within."""
+
+    def test_it_hangs(self):
+        """The child serves what the parent had not taken. The parent stays the parent when it goes on."""
+        command = ["unshare", "--pid", "--fork", "--kill-child"]
+        if not may_run(command):
+            self.skipTest("may not make a pid namespace")
+        for point, taken in ((5, range(1, 9)), (7, range(9, 73))):
+            with self.subTest(point=point):
+                server = self.paused(f"parent {point} 1 pause", wrap=command, XCHG_UPGRADE_TIMEOUT="1s")
+                clients = self.clients(server, self.CLIENTS)
+                first, = self.children(server.pid)
+                os.kill(first, signal.SIGUSR2)
+                lost = int(server.wait_line("return turned back: the child stays the server")["lost"])
+                self.assertIn(lost, taken)
+                self.go_on()
+                server.wait_line("the child stays the server: this process closes what it has, and stays its parent")
+                wait_for(lambda clients=clients, lost=lost: sum(map(has_ended, clients)) == lost, "end of what the parent had taken")
+                wait_for(lambda first=first: len(os.listdir(f"/proc/{first}/task")) == 1, "end of the parent's threads")
+                alive = [client for client in clients if not has_ended(client)] + self.clients(server, 3)
+                for client in alive:
+                    exchange(client, b"x")
+                os.kill(first, signal.SIGUSR1)
+                values = numbers(server.wait_line("stats"))
+                check_totals(values)
+                self.assertEqual(values["open"], len(alive))
+                for client in alive:
+                    client.close()
+                os.kill(first, signal.SIGTERM)
+                self.assertEqual(server.process.wait(60 * SLOW), 0)
+                check_totals(numbers(server.wait_line("stopped")))
 
 
 class StopSignals(ReturnTest):

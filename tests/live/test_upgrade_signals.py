@@ -124,7 +124,7 @@ class Stays(UpgradeTest):
     def test_next_upgrade_waits(self):
         """No next one while the process before has connections: its last totals would be lost."""
         self.s.signal(signal.SIGUSR2)
-        self.assertEqual(self.s.wait_line("upgrade refused")["reason"], "the process before this one still has connections")
+        self.assertEqual(self.s.wait_line("upgrade refused")["reason"], "the process before this one has not ended")
         self.old.close()
         self.s.returned()
         self.assertEqual(numbers(self.s.upgrade())["stayed"], 0)

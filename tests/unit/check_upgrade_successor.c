@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct upgrade_channel parent;
@@ -115,7 +116,12 @@ END_TEST
 START_TEST(packets_before_the_return) {
   const char *why;
   struct upgrade_packet packet;
-  begin_as(getpid());
+  pid_t child = fork();
+  ck_assert_int_ne(child, -1);
+  if (child == 0) {
+    pause();
+  }
+  begin_as(child);
   ck_assert_int_eq(upgrade_channel_recv(&parent, &packet, &why), CHANNEL_OK);
   ck_assert_int_eq(packet.kind, UPGRADE_BACK);
   send_packet((struct upgrade_packet){.kind = UPGRADE_STATUS});
@@ -125,7 +131,18 @@ START_TEST(packets_before_the_return) {
   ck_assert_int_eq(successor.signal, SIGTERM);
   end();
   ck_assert(successor_stays_parent(&successor));
-  upgrade_forget(&successor.child_fd);
+  upgrade_forget(&successor.old_fd);
+  ck_assert_int_eq(kill(child, SIGKILL), 0);
+  ck_assert_int_eq(waitpid(child, NULL, 0), child);
+}
+END_TEST
+
+/* A number that is that of another process names no child. */
+START_TEST(another_process_has_the_number) {
+  begin_as(getppid());
+  ck_assert_int_eq(successor.old_fd, -1);
+  end();
+  ck_assert(!successor_stays_parent(&successor));
 }
 END_TEST
 
@@ -165,8 +182,13 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {the_old_process_has_ended, 1}, {another_packet, 1},           {too_many_listeners, 1},
-      {no_room_for_a_listener, 1},    {commit_is_all_that_comes, 1}, {packets_before_the_return, 1},
+      {the_old_process_has_ended, 1},
+      {another_packet, 1},
+      {too_many_listeners, 1},
+      {no_room_for_a_listener, 1},
+      {commit_is_all_that_comes, 1},
+      {packets_before_the_return, 1},
+      {another_process_has_the_number, 1},
   };
   return run_suite("upgrade_successor", tests, count_of(tests));
 }

@@ -12,7 +12,8 @@
  *
  * It greets with "hello", writes each start and end to standard error, and does not start if
  * HOLDER_DECLINES is set, nor if the file HOLDER_ONCE, which it makes, is there.  If HOLDER_STOP is
- * set, on_stop writes msg=on_stop and reads that FIFO to its end.
+ * set, on_stop writes msg=on_stop and reads that FIFO to its end.  If HOLDER_FORKS is set, on_start
+ * forks a child, which has copies of all descriptors, and reads that FIFO to its end.
  */
 #include "core/xchg.h"
 
@@ -95,9 +96,23 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
   }
 }
 
+/* Leave a child that ends when the FIFO ${path} has been written. */
+static void fork_child(const char *path) {
+  pid_t pid = fork();
+  if (pid == -1) {
+    abort();
+  }
+  if (pid == 0) {
+    _exit(wait_for(path) == 0 ? 0 : 1);
+  }
+}
+
 static int on_start(struct xchg_server *server) {
   fprintf(stderr, "holder starts%s\n", server == NULL ? " nothing" : "");
   const char *once = getenv("HOLDER_ONCE");
+  if (getenv("HOLDER_FORKS") != NULL) {
+    fork_child(getenv("HOLDER_FORKS"));
+  }
   int fd = once == NULL ? -1 : open(once, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd != -1) {
     close(fd);
