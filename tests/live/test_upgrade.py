@@ -155,7 +155,7 @@ class Handlers(UpgradeTest):
                 server.wait_line("upgraded")
                 with server.connect() as new:
                     self.assertEqual(receive_exactly(new, 6), b"hello\n")
-            server.followed()
+                server.followed()
         self.assertEqual(server.wait_stats(lambda values: values["open"] == 0)["closed_error"], 1)  # the one whose callback blocked
         server.end()
 
