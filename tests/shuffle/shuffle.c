@@ -130,6 +130,7 @@ static void on_settled(struct route *route) {
     gone += route->out->items[i].gone;
   }
   atom_sub_release_u32(&worker_at(route->from)->live, gone);
+  room_wake(&shuffle.server->admission); /* both workers had counted them */
   route->state = ROUTE_IDLE;
 }
 
