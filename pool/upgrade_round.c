@@ -65,7 +65,7 @@ void upgrade_round_pass(int fd, enum signals_what what, const struct signals *si
 
 int upgrade_round_wait(int fd, struct signals *signals) {
   int status;
-  while (!upgrade_has_ended(fd, &status)) {
+  while (!upgrade_peek(fd, &status)) {
     struct pollfd fds[] = {{.fd = signals->fd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
     (void)sys_poll(fds, 2, -1); /* EINTR and the like: look again */
     if (fds[0].revents != 0) {

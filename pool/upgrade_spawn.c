@@ -85,4 +85,4 @@ static bool wait_for(int fd, int options, int *status) {
 
 bool upgrade_reap(int fd, int *status) { return wait_for(fd, 0, status); }
 
-bool upgrade_has_ended(int fd, int *status) { return wait_for(fd, WNOWAIT, status); }
+bool upgrade_peek(int fd, int *status) { return wait_for(fd, WNOWAIT, status); }

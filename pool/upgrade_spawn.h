@@ -49,6 +49,6 @@ bool upgrade_reap(int fd, int *status);
  * The same, but the process stays a zombie.  When this process ends, too, the next parent gets the
  * status: a service manager, for which the child is the main process.
  */
-bool upgrade_has_ended(int fd, int *status);
+bool upgrade_peek(int fd, int *status);
 
 #endif

@@ -125,11 +125,11 @@ START_TEST(the_end) {
   int fd = upgrade_spawn(&image, STDIN_FILENO, &child);
   ck_assert_int_ne(fd, -1);
   ck_assert(!upgrade_reap(fd, &status));
-  ck_assert(!upgrade_has_ended(fd, &status));
+  ck_assert(!upgrade_peek(fd, &status));
   upgrade_signal(fd, SIGKILL);
   await(fd);
   if (_i == 0) {
-    ck_assert(upgrade_has_ended(fd, &status));
+    ck_assert(upgrade_peek(fd, &status));
     ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     ck_assert(upgrade_reap(fd, &status));
     ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
