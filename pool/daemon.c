@@ -157,7 +157,7 @@ static int run_logged(struct daemon *d) {
   bool reaps = d->handler == NULL && d->config.model != MODEL_FORK; /* that waits for its own */
   int signals = signals_open(&d->signals, upgrades);
   if (reaps) {
-    signals_reap_children();
+    signals_reap_children(&d->signals);
   }
   config_warn(&d->config, d->environment, &d->facts, &d->log);
   service_open(&d->service, d->environment, &d->log);
@@ -367,6 +367,7 @@ static int stay_parent(struct daemon *d) {
   if (d->successor.signal != 0) {
     (void)signals_note(&d->signals, d->successor.signal, SIGNALS_PASSED); /* the child has it */
   }
+  d->signals.reaps = d->handler == NULL;
   int code = upgrade_round_wait(d->successor.old_fd, &d->signals);
   signals_close(&d->signals);
   return code;

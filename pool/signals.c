@@ -67,7 +67,8 @@ void signals_restore_without(const sigset_t *before, int signum) {
   signals_restore(before);
 }
 
-void signals_reap_children(void) {
+void signals_reap_children(struct signals *signals) {
+  signals->reaps = true;
   (void)signal(SIGCHLD, SIG_IGN); /* cannot fail for a signal that exists */
   while (waitpid(-1, NULL, WNOHANG) > 0) {
   }

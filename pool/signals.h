@@ -17,6 +17,7 @@ struct signals {
   int last_sent;         /* the last one that was sent to this process */
   uint64_t stop_ns;      /* when that was read */
   uint32_t sent, passed; /* how many came each way */
+  bool reaps;            /* the program has no children of its own: signals_reap_children */
 };
 
 /* The value of a signal that the parent passes on, as of sigqueue(3). */
@@ -63,7 +64,7 @@ void signals_restore_without(const sigset_t *before, int signum);
  * Let the kernel reap all children, those that have ended too.  For a program without children of
  * its own that gets those of others: as the first process of a container, or in place of a shell.
  */
-void signals_reap_children(void);
+void signals_reap_children(struct signals *signals);
 
 /**
  * signals_keep_children(before): from now on children stay until they are waited for.  A function

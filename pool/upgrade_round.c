@@ -63,9 +63,25 @@ void upgrade_round_pass(int fd, enum signals_what what, const struct signals *si
   }
 }
 
+/* Reap what has ended, but not the child ${fd}. */
+static void reap_others(int fd) {
+  int status; /* of no use */
+  siginfo_t info = {.si_pid = 0};
+  while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0 &&
+         !upgrade_peek(fd, &status)) {    /* so it is another one */
+    (void)waitpid(info.si_pid, NULL, WNOHANG); /* ECHILD: another thread has waited for it */
+    info.si_pid = 0;
+  }
+}
+
 int upgrade_round_wait(int fd, struct signals *signals) {
   int status;
+  struct sigaction before; /* of no use */
+  signals_keep_children(&before);
   while (!upgrade_peek(fd, &status)) {
+    if (signals->reaps) {
+      reap_others(fd);
+    }
     struct pollfd fds[] = {{.fd = signals->fd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
     (void)sys_poll(fds, 2, -1); /* EINTR and the like: look again */
     if (fds[0].revents != 0) {

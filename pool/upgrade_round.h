@@ -42,6 +42,7 @@ void upgrade_round_pass(int fd, enum signals_what what, const struct signals *si
 /**
  * upgrade_round_wait(fd, signals):
  * Pass signals on to the child ${fd} until it ends.  It stays for the next parent to wait for.
+ * Other children are reaped if ${signals->reaps}.
  * Return: its exit code; 128 and the number of the signal that has ended it; 71 = unknown.
  */
 int upgrade_round_wait(int fd, struct signals *signals);

@@ -12,6 +12,7 @@ import signal
 import time
 import unittest
 
+from test_containers import wait_for
 from test_upgrade_signals import wait_taken
 from test_containers import may_run, wait_for
 from upgrade import PAUSED, PausedTest, exchange, lives
@@ -224,16 +225,33 @@ class ParentStays(ReturnTest):
         self.assertEqual(server.process.wait(LIMIT), 0)
         self.assertEqual(server.messages("second signal: ending at once"), [])
 
-    def test_new_program_cannot_start(self):
+    def cannot_start(self, **variables):
         """It has too few descriptors, which its child had not."""
         limits = resource.prlimit(0, resource.RLIMIT_NOFILE)
-        server, clients, child = self.at_point(*EXECUTED, "pause")
+        server, clients, child = self.at_point(*EXECUTED, "pause", **variables)
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (9, limits[1]))
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (9, 9))
         self.go_on()
         fields = server.wait_line("return turned back: the child stays the server")
         self.assertEqual((fields["step"], fields["lost"]), ("start", "0"))
-        self.check_parent(server, clients, child)
+        return server, clients, child
+
+    def test_new_program_cannot_start(self):
+        self.check_parent(*self.cannot_start())
+
+    def test_other_children(self):
+        """The parent reaps those that it did not start, as xchgd without a handler always does."""
+        fifo = self.path("other")
+        os.mkfifo(fifo)
+        for stays in (self.cannot_execute, self.cannot_start):
+            with self.subTest(stays=stays.__name__):
+                server, clients, _ = stays(wrap=["sh", "-c", f"for i in 1 2; do read x <{fifo} & done; exec \"$@\"", "sh"])
+                child = int(server.wait_line("upgraded")["child"])
+                self.assertEqual(len(self.children(server.pid)), 3)
+                with open(fifo, "w"):
+                    pass
+                wait_for(lambda server=server, child=child: self.children(server.pid) == [child], "end of the other children")
+                self.check_parent(server, clients, child)
 
 
 class Replaced(ReturnTest):
