@@ -2,7 +2,8 @@
  * upgrade_image: what an upgrade executes: a program, its arguments and its environment.
  *
  * The program is the file at the path of this process's own program, opened once.  So the child and
- * its parent, which executes it later, run the same file.  The arguments and the environment are
+ * its parent, which executes it later, run the same file.  Plug-ins and shared libraries are not a
+ * part of the image: each process opens them at their paths.  The arguments and the environment are
  * those of this process; a request replaces all variables whose names begin with XCHG_.
  *
  * XCHG_UPGRADE_CHANNEL names the channel in the new program, and the path:

@@ -68,7 +68,7 @@ static void reap_others(int fd) {
   int status; /* of no use */
   siginfo_t info = {.si_pid = 0};
   while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0 &&
-         !upgrade_peek(fd, &status)) {    /* so it is another one */
+         !upgrade_peek(fd, &status)) {         /* so it is another one */
     (void)waitpid(info.si_pid, NULL, WNOHANG); /* ECHILD: another thread has waited for it */
     info.si_pid = 0;
   }
