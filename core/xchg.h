@@ -171,9 +171,9 @@ struct xchg_handler {
   void (*on_close)(struct xchg_conn *conn, enum xchg_reason reason);
 
   /*
-   * For a live upgrade, see docs/library.md. With state_version 0 connections stay, and the rest is
-   * 0. Else on_save and on_restore are set. From on_save to on_gone, calls that change ${conn} fail
-   * or are lost. ${data} is not aligned.
+   * For a live upgrade, see docs/library.md. With state_version 0 connections stay, and the members
+   * below are 0. Else on_save and on_restore are set. From on_save to on_gone, or until the
+   * connection comes back, calls that change ${conn} fail or are lost. ${data} is not aligned.
    */
   uint32_t state_version; /* of what on_save writes */
   /* Write the state to ${data}. Return its bytes, at most ${size}, or -1: the connection stays. */
@@ -182,7 +182,7 @@ struct xchg_handler {
   int (*on_restore)(struct xchg_conn *conn, uint32_t version, const void *data, size_t size);
   /* Another process serves the connection. In place of on_close. */
   void (*on_gone)(struct xchg_conn *conn);
-  bool together; /* all connections move at the same moment, or none */
+  bool together; /* all connections move at the same moment, or none moves */
 };
 
 /* ---- xchg_send(3): send to a connection, and end it ---- */
