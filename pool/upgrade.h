@@ -1,9 +1,10 @@
 /*
- * upgrade: the old process of a live upgrade.  The new one is pool/upgrade_successor.
+ * upgrade: the old process of one way of a live upgrade.  The new process is
+ * pool/upgrade_successor.
  *
- * The new process is a child.  When it is the server, its parent executes the same program in its
- * own place, and all connections return: see pool/upgrade_round.  In this second upgrade the child
- * is the old process, and the parent is the new one.
+ * On the way to the child, the new process is a child.  When it is the server, its parent executes
+ * the same program in its own place, and all connections return: see pool/upgrade_round.  On the
+ * way back, the child is the old process, and the parent is the new one.
  *
  *   start       the new process is started, or has come back; HELLO of both
  *   listeners   it gets the listeners and starts its threads: READY
@@ -15,7 +16,8 @@
  *
  * A failure before the batches turns the upgrade back: the new process is killed, its end is
  * awaited, and its last packets are read, before a connection is served here again.  So no two
- * processes read one socket.  Connections that the new process has taken end with it.
+ * processes read one socket.  Connections that the new process has taken end with it.  A parent is
+ * not killed on the way back while it has no connection, see pool/upgrade_back.
  *
  * From the batches on most clients are the new process's soon.  If it is slow, or a batch cannot be
  * sent, the rest stays here, and COMMIT follows.  The upgrade turns back if the new process ends,

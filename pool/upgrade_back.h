@@ -1,8 +1,8 @@
 /*
- * upgrade_back: the ways in which an upgrade ends, in its old process.
+ * upgrade_back: how an upgrade is turned back, in its old process.
  *
- *   turned back  the new process is killed (STEP_KILL, in pool/upgrade), then what was under way
- *                becomes connections here again (STEP_RETURN)
+ *   STEP_KILL    the new process is killed, and its end is awaited (in pool/upgrade)
+ *   STEP_RETURN  what was under way becomes connections here again
  *
  * Thread: main.
  */
@@ -11,20 +11,22 @@
 
 #include "pool/upgrade_state.h"
 
-/* For the canary to be served, for TOTALS, and for acceptors. */
+/* For the canary to be served, for TOTALS, for acceptors, and for a parent that was killed. */
 #define UPGRADE_ANSWER_NS (5 * NS_PER_S)
 
 /**
- * Kill the new process in the next turn; nothing is served before its end is known.  A parent that
- * comes back is not killed while it has no connection: it learns of it by the end of the channel.
+ * Kill the new process in the next turn.  Nothing that was under way is served before its end is
+ * known.  A parent that comes back is not killed before STEP_HOLD, because it has no connection
+ * then: the end of the channel tells it, and it stays the parent.
  */
 void upgrade_turn_back(struct upgrade *upgrade, const char *why);
 
 /**
  * upgrade_kill(upgrade, now_ns):
- * Kill the new process when its time is over.  The kernel kills no first process of a container
- * from within.  If that goes on later, it takes what was under way to it, so that is gone.
- * Return: is it of no concern any more?
+ * Kill the new process at the deadline.  The kernel does not let a child kill the first process of
+ * a container.  Such a parent gets UPGRADE_ANSWER_NS.  Then what is under way counts as taken,
+ * because the parent takes it when it goes on.
+ * Return: has the new process ended, or is its time over?
  */
 bool upgrade_kill(struct upgrade *upgrade, uint64_t now_ns);
 

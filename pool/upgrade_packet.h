@@ -8,7 +8,7 @@
  * is missing is 0 or "".  So new fields do not change the version.  A reader refuses any version
  * but its own.
  *
- *   kind      from      meaning
+ *   kind      from      meaning (server = the old process, successor = the new one)
  *   HELLO     both      who it is; the first packet of each side
  *   LISTENER  server    a listening socket; hello.listeners of them
  *   READY     successor its threads run; at which of the listeners it listens
@@ -62,9 +62,8 @@ struct upgrade_hello {
   uint64_t listeners;   /* LISTENER packets that follow */
   char version[UPGRADE_TEXT];
   char exchange[UPGRADE_TEXT]; /* equal texts: connections can move */
-  /* of its handler; 0 = it has none, or one that moves no connection */
-  uint64_t together; /* 1: its handler wants all connections to move together */
-  uint64_t state_version;
+  uint64_t together;           /* 1: its handler wants all connections to move together */
+  uint64_t state_version;      /* of its handler; 0 = none, or connections do not move */
 };
 
 struct upgrade_listener {

@@ -12,9 +12,10 @@
  *                     before COMMIT           this one is the server, with what it has
  *                     after COMMIT            as it should, and TOTALS has come again
  *
- * In a return the old process is the child of this one, see pool/upgrade_round.  Then this process
- * ends nothing before READY: it stays the parent.  If the child closes the channel and lives on, it
- * has turned back: this process closes what it has, and stays the parent, too.
+ * In a return the old process is the child of this one, see pool/upgrade_round.  If this process
+ * fails before READY, it stays the parent, and ends with the exit code of the child.  If the child
+ * closes the channel and lives on, it has turned back.  Then this process closes what it has, and
+ * stays the parent, too.
  *
  * Until COMMIT the old process is the server, so signals are its own.  A stop signal that comes
  * here is obeyed after COMMIT, or when the old process has ended.
@@ -43,8 +44,8 @@ struct upgrade_successor {
   struct upgrade_channel channel;
   pid_t child;                  /* the old process in a return, a child; else 0 */
   int old_fd;                   /* owns: a pidfd of the old process; -1 = none */
-  uint64_t deadline_ns;         /* in a return: a child that has closed the channel, and has
-                                         not ended then, has turned back; NEVER = it has not */
+  uint64_t deadline_ns;         /* in a return: a child that has closed the channel, and has not
+                                   ended by then, has turned back; NEVER = it is open */
   uint64_t patient_ns;          /* until then the old process is expected to end */
   bool back;                    /* it executes the program in its place, and comes back */
   const char *why;              /* what has failed before READY */
