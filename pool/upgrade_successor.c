@@ -428,7 +428,7 @@ void successor_send_stop(struct upgrade_successor *s) {
 }
 
 void successor_abort(const struct upgrade_successor *s) {
-  if (s->old_fd != -1) {
+  if (s->child != 0 && s->old_fd != -1) {
     upgrade_signal(s->old_fd, SIGKILL);
   }
 }
