@@ -251,7 +251,7 @@ class Header(Installed):
     def test_cxx11(self):
         """The header compiles as C++11."""
         self.check(*self.CXX, self.write("a.cc", CXX))
-        everything = ", ".join(["xchg_frame(), 0, 1, 0, nullptr, false"] + ["nullptr"] * 7)
+        everything = ", ".join(["xchg_frame(), 0, 1, 0, nullptr, false", *["nullptr"] * 7, "0", *["nullptr"] * 3, "false"])
         self.check(*self.CXX, self.write("b.cc", PLUGIN % everything))
 
 

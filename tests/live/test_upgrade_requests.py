@@ -141,7 +141,7 @@ class Requests(Asking, UpgradeTest):
         clients = self.clients(server, 3)
         shutil.copy(os.path.join(os.path.dirname(PROGRAM), "tests/live/bad_successor"), self.path("next"))
         os.replace(self.path("next"), program)
-        self.assertIn("at step 'start': the new process says nothing", self.ask(server, 71).stderr)
+        self.assertIn("at step 'start': the new process is not ready in time", self.ask(server, 71).stderr)
         for client in clients:
             exchange(client, b"x")
 
