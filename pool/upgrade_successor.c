@@ -22,6 +22,9 @@
  */
 #define EXIT_NS NS_PER_S
 
+/* How long it may take from the first to the last TOTALS, if no connection stays. */
+#define LAST_TOTALS_NS NS_PER_S
+
 static void reach(const struct upgrade_successor *s, enum upgrade_point point) {
   upgrade_point(point, s->child == 0 ? SIDE_NEW : SIDE_PARENT);
 }
@@ -37,8 +40,11 @@ static void send_kind(struct upgrade_successor *s, enum upgrade_kind kind) {
 int successor_open(struct upgrade_successor *s, const char *const **environment) {
   const char **list;
   struct upgrade_inherited inherited;
-  *s = (struct upgrade_successor){
-      .state = SUCCESSOR_NONE, .channel = {.fd = -1}, .old_fd = -1, .deadline_ns = NEVER};
+  *s = (struct upgrade_successor){.state = SUCCESSOR_NONE,
+                                  .channel = {.fd = -1},
+                                  .old_fd = -1,
+                                  .deadline_ns = NEVER,
+                                  .admin_ns = NEVER};
   if (upgrade_inherited_find(&inherited, *environment, &list) == -1) {
     return errno == ENOMEM ? -1 : 0;
   }
@@ -215,6 +221,7 @@ static void accept_data(struct upgrade_successor *s) {
 }
 
 static void accept_admin(struct upgrade_successor *s) {
+  s->admin_ns = NEVER;
   if (s->admin != NULL && acceptor_order_answered(&s->admin_release) &&
       s->admin->server.acceptor.held) {
     configure(&s->admin->server);
@@ -225,7 +232,6 @@ static void accept_admin(struct upgrade_successor *s) {
 /* This process is the server, and all that is held accepts. */
 static void own_all(struct upgrade_successor *s) {
   accept_data(s);
-  accept_admin(s);
   handed_own(&s->handed, s->server->listeners, s->server->listeners_count);
   handed_own(&s->handed, s->requests, 1);
   if (s->admin != NULL) {
@@ -259,12 +265,17 @@ static void on_totals(struct upgrade_successor *s, const struct upgrade_account 
   }
   s->left = account->stays;
   if (s->totals) {
+    accept_admin(s);
     return;
   }
   s->totals = true;
   accept_early(s);
   set_admin(s, account);
-  accept_admin(s);
+  if (s->left == 0) { /* the last TOTALS come soon, and no counter may decrease */
+    s->admin_ns = sys_now_ns() + LAST_TOTALS_NS;
+  } else {
+    accept_admin(s);
+  }
   reach(s, POINT_TOTALS);
   send_kind(s, UPGRADE_STATUS);
 }
@@ -280,7 +291,10 @@ static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet
       on_totals(s, &packet->account);
       break;
     case UPGRADE_COMMIT:
-      own_all(s); /* TOTALS, which accepts, may not have come */
+      own_all(s);
+      if (!s->totals) { /* it accepts as well */
+        accept_admin(s);
+      }
       taker_commit(&s->taker);
       s->state = SUCCESSOR_COMMITTED;
       s->patient_ns = add_sat_u64(sys_now_ns(), s->server->config->drain_timeout_ns);
@@ -299,6 +313,7 @@ static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet
 /* The old process serves no connection any more.  What it has not counted ends here. */
 static void settle_account(struct upgrade_successor *s) {
   struct server_base *base = s->server->base;
+  accept_admin(s);
   if (!s->totals) { /* what it has counted is lost */
     stats_add(&base->accepted_elsewhere, s->taker.taken);
   } else {
@@ -332,6 +347,7 @@ struct upgrade_channel successor_release(struct upgrade_successor *s) {
 static void on_turned_back(struct upgrade_successor *s) {
   log_msg(s->log, LOG_WARN,
           "the child stays the server: this process closes what it has, and stays its parent");
+  s->admin_ns = NEVER;
   taker_drop(&s->taker);
   close_channel(s, SUCCESSOR_TURNED_BACK);
 }
@@ -397,6 +413,9 @@ void successor_tend(struct upgrade_successor *s) {
   bool ended = s->state >= SUCCESSOR_READY && s->old_fd != -1 && upgrade_ended(s->old_fd);
   if (ended && s->channel.fd == -1 && upgrade_reap(s->old_fd, &status)) {
     upgrade_forget(&s->old_fd);
+  }
+  if (s->admin_ns <= sys_now_ns()) {
+    accept_admin(s);
   }
   if (s->state < SUCCESSOR_READY || s->back) {
     return;

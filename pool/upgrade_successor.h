@@ -59,6 +59,7 @@ struct upgrade_successor {
   struct listener *requests; /* of XCHG_UPGRADE */
   struct log *log;
   struct acceptor_order release, admin_release;
+  uint64_t admin_ns; /* the admin endpoint accepts then, if nothing else comes; NEVER = no wait */
   bool together;     /* connections are served, and new ones accepted, from COMMIT on */
   bool serves;       /* STATUS has said so */
   bool totals;       /* TOTALS has come */
@@ -125,7 +126,8 @@ static inline bool successor_awaits_end(const struct upgrade_successor *s, uint6
 
 /** When to call successor_tend at the latest. */
 static inline uint64_t successor_next_ns(const struct upgrade_successor *s, uint64_t now_ns) {
-  return min_u64(s->deadline_ns, successor_awaits_end(s, now_ns) ? s->patient_ns : NEVER);
+  uint64_t patient_ns = successor_awaits_end(s, now_ns) ? s->patient_ns : NEVER;
+  return min_u64(s->deadline_ns, min_u64(s->admin_ns, patient_ns));
 }
 
 /** Has this process failed in a return, so that its child is the server? */

@@ -146,6 +146,24 @@ START_TEST(another_process_has_the_number) {
 }
 END_TEST
 
+static void *new_server(size_t size) {
+  void *server = aligned_alloc(CACHE_LINE, (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+  ck_assert_ptr_nonnull(server);
+  return memset(server, 0, size);
+}
+
+static void open_held(struct xchg_server *server, const struct server_setup *setup) {
+  ck_assert_int_eq(server_open(server, setup), 0);
+  ck_assert_int_eq(server_start(server), 0);
+}
+
+static void close_drained(struct xchg_server *server) {
+  server_drain(server);
+  AWAIT(server_finished(server));
+  server_close(server);
+  free(server);
+}
+
 /* Neither a batch nor TOTALS has come. */
 START_TEST(commit_is_all_that_comes) {
   static const char *const entries[] = {"XCHG_LISTEN=127.0.0.1:0", "XCHG_EXCHANGE=echo",
@@ -153,14 +171,11 @@ START_TEST(commit_is_all_that_comes) {
   static struct config config;
   static struct log logger;
   struct listener requests = {.fd = -1};
-  size_t size = (sizeof(struct xchg_server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
-  struct xchg_server *server = aligned_alloc(CACHE_LINE, size);
-  ck_assert_ptr_nonnull(server);
+  struct xchg_server *server = new_server(sizeof(*server));
   ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
   log_fixture_open(&logger);
   const struct server_setup setup = {.config = &config, .log = &logger, .held = true};
-  ck_assert_int_eq(server_open(server, &setup), 0);
-  ck_assert_int_eq(server_start(server), 0);
+  open_held(server, &setup);
   begin();
   ck_assert_int_eq(successor_ready(&successor, server, NULL, &requests, &logger), 0);
   send_packet((struct upgrade_packet){.kind = UPGRADE_COMMIT});
@@ -171,10 +186,61 @@ START_TEST(commit_is_all_that_comes) {
   expect_bytes(client, "x", 1); /* it is accepted */
   close(client);
   end();
-  server_drain(server);
-  AWAIT(server_finished(server));
-  server_close(server);
-  free(server);
+  close_drained(server);
+  log_fixture_close(&logger);
+  config_fini(&config);
+}
+END_TEST
+
+static void send_totals(uint64_t stays) {
+  static const uint8_t none[1];
+  send_packet((struct upgrade_packet){.kind = UPGRADE_TOTALS,
+                                      .account = {.totals = {none, 0}, .stays = stays}});
+}
+
+/*
+ * What the old process counts after TOTALS, a client of its admin endpoint may see.  So that of the
+ * new one waits for the last TOTALS, if they come soon.
+ */
+START_TEST(the_admin_endpoint_waits_for_the_last_totals) {
+  static const char *const entries[] = {"XCHG_LISTEN=127.0.0.1:0", "XCHG_EXCHANGE=echo",
+                                        "XCHG_WORKERS=1", "XCHG_UPGRADE=on", NULL};
+  static struct config config;
+  static struct log logger;
+  struct listener requests = {.fd = -1};
+  struct xchg_server *server = new_server(sizeof(*server));
+  struct admin *admin = new_server(sizeof(*admin));
+  ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
+  log_fixture_open(&logger);
+  const struct server_setup setup = {.config = &config, .log = &logger, .held = true};
+  open_held(server, &setup);
+  open_held(&admin->server, &setup);
+  begin();
+  ck_assert_int_eq(successor_ready(&successor, server, admin, &requests, &logger), 0);
+  send_totals(_i == 2);
+  send_packet((struct upgrade_packet){.kind = UPGRADE_COMMIT});
+  successor_tend(&successor);
+  ck_assert(!successor_waits(&successor));
+  if (_i != 2) { /* else connections stay, and the last ones come much later */
+    ck_assert_uint_ne(successor.admin_ns, NEVER);
+    ck_assert_ptr_null(successor.admin_release.acceptor);
+  }
+  if (_i == 0) {
+    send_totals(0);
+  } else if (_i == 1) {
+    successor.admin_ns = 0; /* they do not come */
+  } else if (_i == 3) {
+    upgrade_channel_close(&parent);
+  }
+  successor_tend(&successor);
+  ck_assert_uint_eq(successor.admin_ns, NEVER);
+  int client = connect_to_port(admin->server.listeners[0].addr.addr.port);
+  send_bytes(client, "x", 1);
+  expect_bytes(client, "x", 1); /* it is accepted */
+  close(client);
+  end();
+  close_drained(server);
+  close_drained(&admin->server);
   log_fixture_close(&logger);
   config_fini(&config);
 }
@@ -189,6 +255,7 @@ int main(void) {
       {commit_is_all_that_comes, 1},
       {packets_before_the_return, 1},
       {another_process_has_the_number, 1},
+      {the_admin_endpoint_waits_for_the_last_totals, 4},
   };
   return run_suite("upgrade_successor", tests, count_of(tests));
 }
