@@ -17,17 +17,16 @@ class Failures(PausedTest):
     CLIENTS = 100
 
     def test_new_process_is_killed(self):
-        for point in POINTS:
-            with self.subTest(point=point):
-                server = self.paused(f"old {point} 1 pause")
-                clients = self.clients(server, self.CLIENTS)
-                server.signal(signal.SIGUSR2)
-                server.wait_line("point")
-                child, = self.children(server.pid)
-                os.kill(child, signal.SIGKILL)
-                self.wait_zombie(child)
-                self.go_on()
-                self.check_turned_back(server, clients, 0 if point < 5 else None)
+        for point in self.each(POINTS):
+            server = self.paused(f"old {point} 1 pause")
+            clients = self.clients(server, self.CLIENTS)
+            server.signal(signal.SIGUSR2)
+            server.wait_line("point")
+            child, = self.children(server.pid)
+            os.kill(child, signal.SIGKILL)
+            self.wait_zombie(child)
+            self.go_on()
+            self.check_turned_back(server, clients, 0 if point < 5 else None)
 
     def test_new_process_hangs(self):
         for point in POINTS:
@@ -48,27 +47,26 @@ class Failures(PausedTest):
                     self.check_turned_back(server, clients, 0 if point < 5 else None)
 
     def test_old_process_is_killed(self):
-        for point in POINTS:
-            with self.subTest(point=point):
-                server = self.paused(f"old {point} 1 pause")
-                clients = self.clients(server, self.CLIENTS)
-                server.signal(signal.SIGUSR2)
-                server.wait_line("point")
-                child, = self.children(server.pid)
-                os.kill(server.pid, signal.SIGKILL)
-                server.wait_end(server.pid)
-                if point < 3:  # it has no listener yet
-                    self.assertEqual(server.wait_end(child), 71)
-                    continue
-                server.now = child
-                fields = server.wait_line("the old process has ended during the upgrade: this one serves")
-                alive = [client for client in clients if lives(client)]
-                self.assertEqual(int(fields["moved"]), len(alive))
-                self.clients(server, 3)
-                values = server.stats()
-                check_totals(values)
-                self.assertEqual(values["open"], len(alive) + 3)
-                server.end()
+        for point in self.each(POINTS):
+            server = self.paused(f"old {point} 1 pause")
+            clients = self.clients(server, self.CLIENTS)
+            server.signal(signal.SIGUSR2)
+            server.wait_line("point")
+            child, = self.children(server.pid)
+            os.kill(server.pid, signal.SIGKILL)
+            server.wait_end(server.pid)
+            if point < 3:  # it has no listener yet
+                self.assertEqual(server.wait_end(child), 71)
+                continue
+            server.now = child
+            fields = server.wait_line("the old process has ended during the upgrade: this one serves")
+            alive = [client for client in clients if lives(client)]
+            self.assertEqual(int(fields["moved"]), len(alive))
+            self.clients(server, 3)
+            values = server.stats()
+            check_totals(values)
+            self.assertEqual(values["open"], len(alive) + 3)
+            server.end()
 
     def test_old_process_is_stopped_for_a_while(self):
         for point in POINTS:
@@ -129,19 +127,18 @@ class Failures(PausedTest):
 
     def test_a_stop_during_an_upgrade(self):
         """Before the first connection has gone the upgrade is turned back; afterwards the new process stops."""
-        for point in (1, 4, 7):
-            with self.subTest(point=point):
-                server = self.paused(f"old {point} 1 pause", XCHG_DRAIN_TIMEOUT="0")
-                clients = self.clients(server, self.CLIENTS)
-                server.signal(signal.SIGUSR2)
-                server.wait_line("point")
-                server.signal(signal.SIGTERM)
-                self.go_on()
-                totals = numbers(server.wait_line("stopped"))
-                check_totals(totals)
-                self.assertEqual(totals["accepted"], self.CLIENTS)
-                self.assertEqual(server.wait_end(server.process.pid), 0)
-                self.assertTrue(all(is_closed(client) for client in clients))
+        for point in self.each(POINTS):
+            server = self.paused(f"old {point} 1 pause", XCHG_DRAIN_TIMEOUT="0")
+            clients = self.clients(server, self.CLIENTS)
+            server.signal(signal.SIGUSR2)
+            server.wait_line("point")
+            server.signal(signal.SIGTERM)
+            self.go_on()
+            totals = numbers(server.wait_line("stopped"))
+            check_totals(totals)
+            self.assertEqual(totals["accepted"], self.CLIENTS)
+            self.assertEqual(server.wait_end(server.process.pid), 0)
+            self.assertTrue(all(is_closed(client) for client in clients))
 
     def test_two_at_once(self):
         server = self.paused("old 4 1 pause")

@@ -9,7 +9,7 @@ import time
 import unittest
 
 from fault_matrix import covers_fault
-from upgrade import POINTS, PausedTest, exchange, lives
+from upgrade import POINTS, ROUNDS, PausedTest, exchange, lives
 from xchgd import SLOW, check_totals, numbers
 
 # The points at which the new process passes, and the most connections that it has taken there.
@@ -39,13 +39,12 @@ class NewProcessEnds(PointsTest):
     @covers_fault(42)
     def test_crash(self):
         """What it has taken is lost, and nothing else."""
-        for (point, nth), most in TAKEN_AT.items():
-            with self.subTest(point=point, nth=nth):
-                server, clients, _ = self.at_point("new", point, "crash", nth)
-                fields = numbers(server.turned_back())
-                self.assertLessEqual(fields["lost"], most)
-                self.assertEqual(fields["lost"] == 0, most == 0)
-                self.check_one_serves(server, clients, self.CLIENTS - fields["lost"])
+        for (point, nth), most in self.each(TAKEN_AT.items()):
+            server, clients, _ = self.at_point("new", point, "crash", nth)
+            fields = numbers(server.turned_back())
+            self.assertLessEqual(fields["lost"], most)
+            self.assertEqual(fields["lost"] == 0, most == 0)
+            self.check_one_serves(server, clients, self.CLIENTS - fields["lost"])
 
     @covers_fault(42)
     def test_crash_in_the_middle(self):
@@ -59,15 +58,14 @@ class NewProcessEnds(PointsTest):
 class OldProcessEnds(PointsTest):
     def test_killed(self):
         """The new one serves what it has taken and what was on its way to it, once it has the listeners."""
-        for point, nth in TAKEN_AT:
-            with self.subTest(point=point, nth=nth):
-                server, clients, child = self.at_point("new", point, "orphan", nth)
-                server.wait_end(server.pid)
-                if point == 1 or (point == 2 and not self.has_listeners(server)):
-                    self.assertEqual(server.wait_end(child), 71)
-                    self.assertFalse(any(lives(client) for client in clients))
-                    continue
-                self.serves_alone(server, clients, child)
+        for point, nth in self.each(TAKEN_AT):
+            server, clients, child = self.at_point("new", point, "orphan", nth)
+            server.wait_end(server.pid)
+            if point == 1 or (point == 2 and not self.has_listeners(server)):
+                self.assertEqual(server.wait_end(child), 71)
+                self.assertFalse(any(lives(client) for client in clients))
+                continue
+            self.serves_alone(server, clients, child)
 
     def has_listeners(self, server):
         """Had the old process sent the listeners when it was killed?"""
@@ -86,14 +84,14 @@ class OldProcessEnds(PointsTest):
 
 class Stopped(PointsTest):
     def all_points(self, side, points, **variables):
-        """One server for each point, all stopped at the same time."""
-        found = {point: self.at_point(side, point, **variables) for point in points}
+        """ROUNDS servers for each point, all stopped at the same time."""
+        found = [(point, self.at_point(side, point, **variables)) for point in points for _ in range(ROUNDS)]
         time.sleep(LONG)  # the stimulus: one side is stopped for so long
         return found
 
     def test_old_process(self):
         """However long it was stopped, it reads what has come before it looks at its deadlines."""
-        for point, (server, clients, _) in self.all_points("old", POINTS, XCHG_UPGRADE_TIMEOUT="5s").items():
+        for point, (server, clients, _) in self.all_points("old", POINTS, XCHG_UPGRADE_TIMEOUT="5s"):
             with self.subTest(point=point):
                 os.kill(server.pid, signal.SIGCONT)
                 outcome = server.wait_for(lambda _, server=server: server.messages("upgrade turned back") or server.messages("upgraded"))
@@ -106,7 +104,7 @@ class Stopped(PointsTest):
 
     def test_new_process_before_the_batches(self):
         """It is killed. The old one serves all that it had not taken, and takes new clients again."""
-        for point, (server, clients, child) in self.all_points("new", range(1, 7), XCHG_UPGRADE_TIMEOUT="5s").items():
+        for point, (server, clients, child) in self.all_points("new", range(1, 7), XCHG_UPGRADE_TIMEOUT="5s"):
             with self.subTest(point=point):
                 fields = numbers(server.turned_back())
                 self.assertLessEqual(fields["lost"], TAKEN_AT[point, 1])

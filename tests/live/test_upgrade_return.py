@@ -15,10 +15,9 @@ import unittest
 from test_containers import wait_for
 from test_upgrade_signals import wait_taken
 from test_containers import may_run, wait_for
-from upgrade import PAUSED, PausedTest, exchange, lives
+from upgrade import PAUSED, ROUNDS, PausedTest, exchange, lives
 from xchgd import LIMIT, SLOW, check_totals, numbers, receive_exactly
 
-ROUNDS = 3
 LONG = 6 * SLOW  # longer than a process waits for any answer (pool/upgrade_back.h: UPGRADE_ANSWER_NS)
 TAKEN = 9        # the most that the canary is
 
@@ -41,13 +40,11 @@ def has_ended(client):
 class ReturnTest(PausedTest):
     CLIENTS = 100
 
-    def each(self, places, action="pause", **variables):
-        for side, point in places:
-            for nth in range(ROUNDS):
-                with self.subTest(side=side, point=point, nth=nth):
-                    server, clients, child = self.at_point(side, point, action, **variables)
-                    server.wait_line("upgraded")
-                    yield (side, point), server, clients, child
+    def each_place(self, places, action="pause", **variables):
+        for side, point in self.each(places):
+            server, clients, child = self.at_point(side, point, action, **variables)
+            server.wait_line("upgraded")
+            yield (side, point), server, clients, child
 
     def kill(self, pid, waits):
         """Kill a process. ${waits}: the other one is at the point, and goes on when this one has ended."""
@@ -77,7 +74,7 @@ class ReturnTest(PausedTest):
 class ParentIsKilled(ReturnTest):
     def test_before_connections_return(self):
         """The child serves all of them."""
-        for place, server, clients, child in self.each(EARLY):
+        for place, server, clients, child in self.each_place(EARLY):
             self.kill(server.pid, place[0] == "child")
             if place[0] == "child":
                 server.wait_line("return turned back: the child stays the server")
@@ -86,7 +83,7 @@ class ParentIsKilled(ReturnTest):
 
     def test_while_connections_return(self):
         """What it has taken is lost, and nothing else."""
-        for _, server, clients, child in self.each(MOVING):
+        for _, server, clients, child in self.each_place(MOVING):
             self.kill(server.pid, True)
             lost = int(server.wait_line("return turned back: the child stays the server")["lost"])
             server.wait_end(server.pid)
@@ -94,7 +91,7 @@ class ParentIsKilled(ReturnTest):
 
     def test_when_all_have_returned(self):
         """It was the server: all is lost, as by every kill, and the child ends."""
-        for _, server, clients, child in self.each((EXIT,)):
+        for _, server, clients, child in self.each_place((EXIT,)):
             self.kill(server.pid, True)
             self.assertEqual(server.wait_end(child), 0)
             self.assertFalse(any(lives(client) for client in clients))
@@ -103,7 +100,7 @@ class ParentIsKilled(ReturnTest):
 class ChildIsKilled(ReturnTest):
     def test_before_connections_return(self):
         """It was the server: all is lost, and its parent ends with the exit code that says so."""
-        for place, server, clients, child in self.each(EARLY):
+        for place, server, clients, child in self.each_place(EARLY):
             self.kill(child, place[0] != "child")
             if place in (LISTENERS, READY):  # the parent has all listeners, so it serves new clients
                 server.wait_line("the old process has ended during the upgrade: this one serves")
@@ -114,14 +111,14 @@ class ChildIsKilled(ReturnTest):
 
     def test_while_connections_return(self):
         """The parent serves what it has taken and what was on its way."""
-        for place, server, clients, child in self.each(MOVING):
+        for place, server, clients, child in self.each_place(MOVING):
             os.kill(child, signal.SIGKILL)
             moved = int(server.wait_line("the old process has ended during the upgrade: this one serves")["moved"])
             self.assertLessEqual(moved, TAKEN if place in (CANARY_SENT, CANARY_TAKEN) else self.CLIENTS)
             self.check_serves(server, server.pid, clients, moved, moved)
 
     def test_when_all_have_returned(self):
-        for _, server, clients, child in self.each((EXIT,)):
+        for _, server, clients, child in self.each_place((EXIT,)):
             os.kill(child, signal.SIGKILL)
             server.wait_line("returned")
             self.check_serves(server, server.pid, clients, self.CLIENTS, self.CLIENTS)
@@ -316,7 +313,7 @@ class StopSignals(ReturnTest):
 
     def test_to_the_known_process(self):
         """The server drains and ends: the process that a supervisor knows ends with 0, and the child has ended before."""
-        for place, server, clients, child in self.each((EXECUTE, EXECUTED, HELLO, LISTENERS, READY, *MOVING, EXIT), XCHG_DRAIN_TIMEOUT="1s"):
+        for place, server, clients, child in self.each_place((EXECUTE, EXECUTED, HELLO, LISTENERS, READY, *MOVING, EXIT), XCHG_DRAIN_TIMEOUT="1s"):
             os.kill(server.pid, signal.SIGTERM)
             self.go_on()
             self.check_stopped(server)
@@ -325,7 +322,7 @@ class StopSignals(ReturnTest):
 
     def test_to_both(self):
         """systemd and a terminal signal both processes: that counts as one signal."""
-        for place, server, clients, child in self.each((EXECUTE, EXECUTED, HELLO, LISTENERS, READY, *MOVING, EXIT), XCHG_DRAIN_TIMEOUT="1s"):
+        for place, server, clients, child in self.each_place((EXECUTE, EXECUTED, HELLO, LISTENERS, READY, *MOVING, EXIT), XCHG_DRAIN_TIMEOUT="1s"):
             os.kill(child, signal.SIGTERM)
             os.kill(server.pid, signal.SIGTERM)
             self.go_on()

@@ -21,6 +21,7 @@ from xchgd import LIMIT, PROGRAM, SANDBOX, WRAP, Server, check_totals, numbers, 
 
 PAUSED = os.path.join(os.path.dirname(PROGRAM), "tests", "live", "xchgd_paused")
 POINTS = range(1, 10)  # of the way to the child
+ROUNDS = 3  # how often each row of a matrix runs
 PR_SET_CHILD_SUBREAPER = 36
 MODE = "off" if SANDBOX == "off" else "auto"  # on and trap are faults beside XCHG_UPGRADE
 
@@ -227,6 +228,20 @@ class PausedTest(UpgradeTest):
 
     def wait_zombie(self, pid):
         self.wait_state(pid, "Z")
+
+    def each(self, rows):
+        """Each row ROUNDS times, as a subtest. The first failure ends the test."""
+        for row in rows:
+            for nth in range(ROUNDS):
+                ended = False
+                with self.subTest(row=row, nth=nth):
+                    try:
+                        yield row
+                    except GeneratorExit:
+                        ended = True
+                        self.fail("the test has failed in this row")
+                if ended:
+                    return
 
     def check_turned_back(self, server, clients, lost=None):
         """The old process serves all but the lost ones, its totals add up, and it can upgrade afterwards."""
