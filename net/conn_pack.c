@@ -98,6 +98,7 @@ size_t conn_pack(struct xchg_conn *conn, uint8_t *bytes) {
 struct conn_owned conn_gone(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   struct conn_owned owned = {.fd = conn->fd, .ip_slot = conn_peer(conn)->ip_slot};
+  reactor_show(&conn->source); /* a hidden key has another id */
   if (ctx->handler->on_gone != NULL && conn_proxy_opened(conn)) {
     ctx->handler->on_gone(conn);
     end_callback(ctx);

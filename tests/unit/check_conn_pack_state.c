@@ -17,7 +17,8 @@ static struct {
   bool refuses; /* on_restore */
   act_fn *act;  /* in on_restore, or NULL */
   unsigned saved, restored, gone;
-  uint64_t id; /* in on_restore */
+  uint64_t id;       /* in on_restore */
+  uint64_t saved_id; /* in on_save */
 } with;
 
 static void set_text(struct xchg_conn *conn, const void *text, size_t size) {
@@ -54,6 +55,7 @@ static ssize_t on_save(struct xchg_conn *conn, void *data, size_t size) {
   const struct state *state = xchg_state(conn);
   ck_assert_uint_eq(size, XCHG_SAVE_MAX);
   with.saved++;
+  with.saved_id = xchg_id(conn);
   expect_no_calls(conn);
   if (with.size > XCHG_SAVE_MAX) {
     return with.size == SIZE_MAX ? -1 : (ssize_t)with.size;
@@ -84,6 +86,7 @@ static int on_restore(struct xchg_conn *conn, uint32_t version, const void *data
 
 static void on_gone(struct xchg_conn *conn) {
   with.gone++;
+  ck_assert_uint_eq(xchg_id(conn), with.saved_id);
   fixture.closes++;
   expect_no_calls(conn);
   free(((struct state *)xchg_state(conn))->text);
