@@ -166,6 +166,7 @@ int successor_introduce(struct upgrade_successor *s, struct config *config,
                 .now_ns = sys_now_ns(),
                 .fds_free = sub_sat_u64(facts->descriptors, reserve),
                 .state_version = handler == NULL ? 0 : handler->state_version,
+                .together = handler != NULL && handler->together,
                 .version = XCHG_VERSION}};
   upgrade_exchange(config, handler, packet.hello.exchange);
   s->together = packet.hello.together != 0 || s->hello.together != 0;
