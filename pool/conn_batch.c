@@ -108,26 +108,6 @@ static void suspend(struct conn_batch *batch, struct conn_ctx *ctx) {
   batch->steps = atom_load_relaxed_u64(&ctx->steps);
 }
 
-static void resume(struct conn_batch *batch, struct conn_ctx *ctx) {
-  (void)batch; /* it has no connection */
-  conn_unsuspend(ctx);
-}
-
-static void find(struct conn_batch *batch, struct conn_ctx *ctx) {
-  const struct slab *slab = ctx->reactor->slab;
-  for (; batch->count < batch->want; batch->cursor++) {
-    batch->cursor = slab_next(slab, batch->cursor);
-    if (batch->cursor == SLAB_NONE) {
-      batch->over = true;
-      return;
-    }
-    struct xchg_conn *conn = conn_of(slab_at(slab, batch->cursor));
-    if ((conn->state & CONN_PARKED) != 0) {
-      batch->items[batch->count++] = (struct conn_batch_item){.conn = conn};
-    }
-  }
-}
-
 void conn_batch_run(struct task *task, struct conn_ctx *ctx) {
   struct conn_batch *batch = container_of(task, struct conn_batch, task);
   struct wake *wake = batch->wake;
@@ -139,8 +119,8 @@ void conn_batch_run(struct task *task, struct conn_ctx *ctx) {
 /* ---- on the sender's thread ---- */
 
 void conn_batch_send(struct conn_batch *batch, struct inbox *inbox, enum conn_batch_what what) {
-  static void (*const runs[])(struct conn_batch *, struct conn_ctx *) = {pack,    unpack, settle,
-                                                                         suspend, resume, find};
+  static void (*const runs[])(struct conn_batch *, struct conn_ctx *) = {pack, unpack, settle,
+                                                                         suspend};
   batch->run = runs[what];
   batch->task = (struct task){.kind = TASK_BATCH};
   atom_store_relaxed_u32(&batch->answered, 0); /* the inbox publishes it */

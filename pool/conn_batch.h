@@ -11,11 +11,9 @@
  *   taker   conn_batch_send(UNPACK)   a worker makes connections of the records; they do nothing
  *   both    conn_batch_send(SETTLE)   each one is served by this worker, or gone to another
  *
- * Where all connections move together, they are settled when all of them were sent:
+ * Where all connections move together, pool/parked settles them when all of them were sent:
  *
  *   giver   conn_batch_send(SUSPEND)  the worker gives no turns
- *   both    conn_batch_send(CONTINUE) it does again; does nothing without SUSPEND
- *           conn_batch_send(FIND)     list up to ${want} parked connections, for SETTLE
  *
  * Between its step and SETTLE a connection is parked (net/conn_pack.h).  The records lie one after
  * the other in the arena.  Its pages have memory when they are used.
@@ -51,8 +49,8 @@ struct conn_batch {
   uint64_t steps;   /* turns and tasks of the worker so far */
   uint32_t waiting; /* connections that wait for offloaded work */
 
-  /* PACK and FIND */
-  uint32_t want;                    /* the most to pack or to list */
+  /* PACK */
+  uint32_t want;                    /* the most to pack */
   uint32_t cursor;                  /* slots below were looked at */
   bool over;                        /* no slot is left */
   uint32_t stays[CONN_STAYS_COUNT]; /* connections that this call has passed over, by reason */
@@ -69,8 +67,6 @@ enum conn_batch_what {
   CONN_BATCH_UNPACK,
   CONN_BATCH_SETTLE,
   CONN_BATCH_SUSPEND,
-  CONN_BATCH_CONTINUE,
-  CONN_BATCH_FIND,
 };
 
 /** Make a batch whose answers signal ${wake}. Return: NULL without memory. */

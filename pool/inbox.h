@@ -20,6 +20,7 @@ enum task_kind {
   TASK_PUBLISH,       /* pool/task */
   TASK_VISIT,         /* pool/task */
   TASK_BATCH,         /* pool/conn_batch: a worker packs or unpacks connections */
+  TASK_SETTLE,        /* pool/parked: all parked connections are served, or gone */
   TASK_LEAVE,         /* an upgrade: what has stayed ends after XCHG_DRAIN_TIMEOUT from time_ns */
   TASK_ORDER,         /* pool/acceptor: hold, release, adopt */
 };

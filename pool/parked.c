@@ -2,78 +2,46 @@
 #include "pool/parked.h"
 
 #include "core/sys.h"
-#include "pool/worker.h"
 
-static void ask(struct parked *parked, enum parked_state state, enum conn_batch_what what) {
-  parked->state = state;
-  conn_batch_send(parked->batch, server_inbox(parked->server, parked->worker), what);
-}
-
-/* List the next connections of the present worker. */
-static void find(struct parked *parked) {
-  conn_batch_clear(parked->batch);
-  parked->batch->want = CONN_BATCH_MAX;
-  parked->batch->over = false;
-  ask(parked, PARKED_FIND, CONN_BATCH_FIND);
-}
-
-/* It is the turn of worker ${i}, if there is one. */
-static void begin_worker(struct parked *parked, uint32_t i) {
-  parked->worker = i;
-  parked->batch->cursor = 0;
-  if (server_inbox(parked->server, i) == NULL) {
-    parked->state = PARKED_OVER;
-  } else {
-    ask(parked, PARKED_CONTINUE, CONN_BATCH_CONTINUE);
+void parked_send(struct parked *parked, struct inbox *inbox, struct wake *wake, bool gone) {
+  if (atom_load_acquire_u32(&parked->over) == 0) {
+    return;
   }
+  parked->task = (struct task){.kind = TASK_SETTLE};
+  parked->wake = wake;
+  parked->gone = gone;
+  atom_store_relaxed_u32(&parked->over, 0); /* the inbox publishes it */
+  inbox_push_mpsc(inbox, &parked->task);
 }
 
-void parked_begin(struct parked *parked, struct xchg_server *server, struct conn_batch *batch,
-                  bool gone) {
-  *parked = (struct parked){.server = server, .batch = batch, .gone = gone};
-  begin_worker(parked, 0);
+bool parked_over(const struct parked *parked, const struct inbox *inbox) {
+  return atom_load_acquire_u32(&parked->over) != 0 || /* pairs with parked_run */
+         atom_load_relaxed_u32(&inbox->owner_ended) != 0;
 }
 
-void parked_return(struct xchg_server *server, uint32_t worker, struct conn_batch *batch) {
-  for (uint32_t i = 0; i < batch->count; i++) {
-    const struct conn_batch_item *item = &batch->items[i];
-    if (item->gone) {
-      sys_close(item->record.owned.fd);
-      admission_release(&server->admission, item->record.owned.ip_slot);
-      atom_sub_release_u32(&worker_of_inbox(server_inbox(server, worker))->live, 1);
+void parked_return(const struct conn_owned *owned, struct admission *admission, atom_u32 *live) {
+  sys_close(owned->fd);
+  admission_release(admission, owned->ip_slot);
+  atom_sub_release_u32(live, 1);
+}
+
+void parked_run(struct parked *parked, struct conn_ctx *ctx, struct admission *admission,
+                atom_u32 *live) {
+  struct wake *wake = parked->wake;
+  const struct slab *slab = ctx->reactor->slab;
+  conn_unsuspend(ctx); /* first: it registers what is not parked */
+  for (uint32_t slot = 0; (slot = slab_next(slab, slot)) != SLAB_NONE; slot++) {
+    struct xchg_conn *conn = conn_of(slab_at(slab, slot));
+    if ((conn->state & CONN_PARKED) == 0) {
+      continue;
+    }
+    if (parked->gone) {
+      const struct conn_owned owned = conn_gone(conn);
+      parked_return(&owned, admission, live);
+    } else {
+      conn_resume(conn);
     }
   }
-}
-
-/* The worker has answered. */
-static void step(struct parked *parked) {
-  struct conn_batch *batch = parked->batch;
-  switch (parked->state) {
-    case PARKED_OVER:
-      break;
-    case PARKED_CONTINUE:
-      find(parked);
-      break;
-    case PARKED_FIND:
-      for (uint32_t i = 0; i < batch->count; i++) {
-        batch->items[i].gone = parked->gone;
-      }
-      ask(parked, PARKED_SETTLE, CONN_BATCH_SETTLE);
-      break;
-    case PARKED_SETTLE:
-      parked_return(parked->server, parked->worker, batch);
-      if (batch->over) {
-        begin_worker(parked, parked->worker + 1);
-      } else {
-        find(parked);
-      }
-      break;
-  }
-}
-
-bool parked_tend(struct parked *parked) {
-  while (parked->state != PARKED_OVER && conn_batch_answered(parked->batch)) {
-    step(parked);
-  }
-  return parked->state == PARKED_OVER;
+  atom_store_release_u32(&parked->over, 1); /* pairs with parked_over */
+  wake_signal(wake);
 }

@@ -1,33 +1,41 @@
 /*
- * parked: settles all parked connections of a server: those that moved together.
+ * parked: settles all parked connections of a worker at once: those that moved together.
  *
- * Worker by worker: give turns again, then list and settle 64 connections at a time.  Afterwards no
- * connection is parked.  Thread: main.
+ * Main sends it to each worker, without waiting for any other answer.  So a worker that is stuck
+ * keeps its own connections waiting, and no others.  The worker gives turns again.  Its parked
+ * connections are served again, or they are gone.  Main waits for parked_over.
  */
 #ifndef POOL_PARKED_H
 #define POOL_PARKED_H
 
-#include "pool/conn_batch.h"
-#include "pool/server.h"
-
-enum parked_state { PARKED_OVER, PARKED_CONTINUE, PARKED_FIND, PARKED_SETTLE };
+#include "net/conn_pack.h"
+#include "pool/inbox.h"
+#include "pool/admission.h"
 
 struct parked {
-  struct xchg_server *server; /* borrows */
-  struct conn_batch *batch;   /* borrows: answered */
-  bool gone;                  /* another process serves them; else this one does */
-  enum parked_state state;
-  uint32_t worker;
+  struct task task;
+  struct wake *wake; /* borrows: wakes the sender */
+  bool gone;         /* another process serves them; else this one does */
+  atom_u32 over;     /* 1: the worker is done with it, or has not got it */
 };
 
-/** Begin to settle what is parked in ${server} with ${batch}, whose items are forgotten. */
-void parked_begin(struct parked *parked, struct xchg_server *server, struct conn_batch *batch,
-                  bool gone);
+/**
+ * Let the owner of ${inbox} settle what is parked, then signal ${wake}.  Does nothing if the last
+ * one is not over: it settles the same connections.  Thread: main.
+ */
+void parked_send(struct parked *parked, struct inbox *inbox, struct wake *wake, bool gone);
 
-/** Go on; call it when the server's wake was signalled. Return: is it over? */
-bool parked_tend(struct parked *parked);
+/** Has the worker settled all, or ended before, when it had none? Thread: main. */
+bool parked_over(const struct parked *parked, const struct inbox *inbox);
 
-/** The worker of ${server} is done with ${batch}: return what those that are gone owned here. */
-void parked_return(struct xchg_server *server, uint32_t worker, struct conn_batch *batch);
+/**
+ * Settle them.  What is gone is returned to ${admission} and subtracted from ${live}.
+ * Thread: the owner of the inbox.
+ */
+void parked_run(struct parked *parked, struct conn_ctx *ctx, struct admission *admission,
+                atom_u32 *live);
+
+/** A connection that is gone owned ${owned}: return it likewise. Thread: any. */
+void parked_return(const struct conn_owned *owned, struct admission *admission, atom_u32 *live);
 
 #endif

@@ -11,6 +11,7 @@
 #include "pool/forked.h"
 #include "pool/thread.h"
 #include "pool/sandbox.h"
+#include "pool/worker.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -361,6 +362,23 @@ void server_stop_now(struct xchg_server *server) {
 struct inbox *server_inbox(struct xchg_server *server, uint32_t i) {
   const struct model_ops *ops = server->model->ops;
   return ops->inbox == NULL ? NULL : ops->inbox(server->model, i);
+}
+
+void server_settle(struct xchg_server *server, bool gone) {
+  struct inbox *inbox;
+  for (uint32_t i = 0; (inbox = server_inbox(server, i)) != NULL; i++) {
+    parked_send(&worker_of_inbox(inbox)->parked, inbox, &server->done, gone);
+  }
+}
+
+bool server_settled(struct xchg_server *server) {
+  struct inbox *inbox;
+  for (uint32_t i = 0; (inbox = server_inbox(server, i)) != NULL; i++) {
+    if (!parked_over(&worker_of_inbox(inbox)->parked, inbox)) {
+      return false;
+    }
+  }
+  return true;
 }
 
 void server_sigchld(struct xchg_server *server) { wake_signal(&server->acceptor.inbox.wake); }

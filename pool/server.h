@@ -116,6 +116,15 @@ void server_stop_now(struct xchg_server *server);
 /** The ${i}th worker's inbox; NULL after the last, and in all models but pool. Thread: any. */
 struct inbox *server_inbox(struct xchg_server *server, uint32_t i);
 
+/**
+ * server_settle(server, gone):
+ * Let all workers settle what is parked: another process serves it, or (not ${gone}) they do.
+ * server_settled(server):
+ * Have they? The done descriptor becomes readable. Thread: main.
+ */
+void server_settle(struct xchg_server *server, bool gone);
+bool server_settled(struct xchg_server *server);
+
 /** A child process has ended: the acceptor reaps it. */
 void server_sigchld(struct xchg_server *server);
 

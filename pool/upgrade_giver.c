@@ -15,9 +15,10 @@ static_assert(CONN_BATCH_MAX == UPGRADE_BATCH_MAX, "a packet holds what a worker
  */
 #define IDLE_PASSES_MAX 2
 
-#define QUIET_NS NS_PER_S        /* for posted calls, publications and offloaded work to end */
-#define REST_NS NS_PER_MS        /* between two looks for such work */
-#define WORKER_NS (5 * NS_PER_S) /* a worker that does not answer for so long is stuck */
+#define QUIET_NS NS_PER_S         /* for posted calls, publications and offloaded work to end */
+#define REST_NS NS_PER_MS         /* between two looks for such work */
+#define WORKER_NS (5 * NS_PER_S)  /* a worker that does not answer for so long is stuck */
+#define FREEZE_NS (10 * NS_PER_S) /* how long all connections may wait together */
 
 /* A deadline counts when it has passed for so long: this process may have been stopped. */
 #define LATE_NS (100 * NS_PER_MS)
@@ -103,13 +104,19 @@ static void pack(struct upgrade_giver *giver, uint64_t now_ns) {
   ask_worker(giver, GIVER_PACK, CONN_BATCH_PACK);
 }
 
+/* The present worker gives no turns from now on.  One that is stuck delays the others shortly. */
+static void ask_quiet(struct upgrade_giver *giver) {
+  ask_worker(giver, GIVER_QUIET, CONN_BATCH_SUSPEND);
+  giver->deadline_ns = min_u64(giver->deadline_ns, giver->quiet_ns);
+}
+
 /* Look at the work of all workers, which give no turns. */
 static void look(struct upgrade_giver *giver) {
   giver->worker = 0;
   giver->before = giver->steps;
   giver->steps = 0;
   giver->busy = false;
-  ask_worker(giver, GIVER_QUIET, CONN_BATCH_SUSPEND);
+  ask_quiet(giver);
 }
 
 void giver_begin(struct upgrade_giver *giver, uint32_t most, uint64_t patience_ns) {
@@ -122,6 +129,7 @@ void giver_begin(struct upgrade_giver *giver, uint32_t most, uint64_t patience_n
     giver->steps = UINT64_MAX;
     giver->frozen_from_ns = sys_now_ns();
     giver->quiet_ns = add_sat_u64(giver->frozen_from_ns, QUIET_NS);
+    giver->freeze_ns = add_sat_u64(giver->frozen_from_ns, FREEZE_NS);
     look(giver);
   } else {
     pack(giver, sys_now_ns());
@@ -146,7 +154,7 @@ static enum giver_result on_looked(struct upgrade_giver *giver, uint64_t now_ns)
                 atom_load_relaxed_u32(&inbox->tasks_waiting) > 0;
   if (server_inbox(giver->server, giver->worker + 1) != NULL) {
     giver->worker++;
-    ask_worker(giver, GIVER_QUIET, CONN_BATCH_SUSPEND);
+    ask_quiet(giver);
   } else if (!giver->busy && giver->steps == giver->before) {
     begin_worker(giver, 0);
     pack(giver, now_ns);
@@ -219,6 +227,16 @@ static void settle(struct upgrade_giver *giver, enum conn_stays why_stays) {
     giver->returned += !giver->batch->items[i].gone;
   }
   ask_worker(giver, GIVER_SETTLE, CONN_BATCH_SETTLE);
+}
+
+/* The worker is done with the batch: return what those that are gone owned. */
+static void return_gone(struct upgrade_giver *giver) {
+  for (uint32_t i = 0; i < giver->batch->count; i++) {
+    const struct conn_batch_item *item = &giver->batch->items[i];
+    if (item->gone) {
+      parked_return(&item->record.owned, &giver->server->admission, &present_worker(giver)->live);
+    }
+  }
 }
 
 static enum giver_result on_packed(struct upgrade_giver *giver, uint64_t now_ns) {
@@ -315,12 +333,12 @@ void giver_stop(struct upgrade_giver *giver, const char *why) {
 
 /* All that moved together are ${gone}, or come back. */
 static void settle_all(struct upgrade_giver *giver, bool gone) {
-  giver->withdraws = giver->suspended = false;
+  giver->suspended = false;
   giver->kept = 0;
-  conn_batch_clear(giver->batch);
+  giver->gone = gone;
   giver->state = GIVER_ALL;
   expect(giver, NEVER, NULL);
-  parked_begin(&giver->all, giver->server, giver->batch, gone);
+  server_settle(giver->server, gone);
 }
 
 void giver_commit(struct upgrade_giver *giver) {
@@ -340,12 +358,10 @@ void giver_abandon(struct upgrade_giver *giver) {
 
 void giver_withdraw(struct upgrade_giver *giver) {
   if (giver->suspended) {
-    giver->stopped = giver->withdraws = true;
-    bool sent = giver->state == GIVER_SEND || giver->state == GIVER_WAIT;
-    giver->returned += giver->kept + (sent ? giver->batch->count : 0);
-    if (conn_batch_answered(giver->batch)) {
-      settle_all(giver, false);
-    }
+    struct model *model = giver->server->model;
+    giver->stopped = true;
+    giver->returned += model->ops->live(model);
+    settle_all(giver, false); /* although a worker may have the batch */
     return;
   }
   giver_stop(giver, giver->rest);
@@ -367,7 +383,7 @@ static enum giver_result step(struct upgrade_giver *giver, uint64_t now_ns) {
     case GIVER_WAIT:
       break;
     case GIVER_SETTLE:
-      parked_return(giver->server, giver->worker, giver->batch);
+      return_gone(giver);
       return continue_pass(giver, now_ns);
     case GIVER_QUIET:
       return on_looked(giver, now_ns);
@@ -379,7 +395,8 @@ static enum giver_result step(struct upgrade_giver *giver, uint64_t now_ns) {
     case GIVER_KEPT:
       return continue_pass(giver, now_ns);
     case GIVER_ALL:
-      if (parked_tend(&giver->all)) {
+      if (server_settled(giver->server)) {
+        conn_batch_clear(giver->batch);
         giver->state = GIVER_IDLE;
       }
       break;
@@ -389,11 +406,12 @@ static enum giver_result step(struct upgrade_giver *giver, uint64_t now_ns) {
 
 enum giver_result giver_tend(struct upgrade_giver *giver, uint64_t now_ns) {
   enum giver_result result = GIVER_BUSY;
+  if (giver->suspended && giver->state != GIVER_IDLE && now_ns >= giver->freeze_ns) {
+    giver->why = "connections wait for too long";
+    return GIVER_FAILED;
+  }
   while (result == GIVER_BUSY && conn_batch_answered(giver->batch)) {
     enum giver_state before = giver->state;
-    if (giver->withdraws) {
-      settle_all(giver, false);
-    }
     result = step(giver, now_ns);
     if (giver->state == before) { /* it waits for the channel, or for the worker again */
       break;
@@ -409,12 +427,15 @@ enum giver_result giver_tend(struct upgrade_giver *giver, uint64_t now_ns) {
 }
 
 uint64_t giver_next_ns(const struct upgrade_giver *giver) {
-  return giver->state == GIVER_IDLE || giver->stopped ? NEVER : giver->deadline_ns;
+  if (giver->state == GIVER_IDLE || giver->stopped) {
+    return NEVER;
+  }
+  return giver->suspended ? min_u64(giver->deadline_ns, giver->freeze_ns) : giver->deadline_ns;
 }
 
 uint64_t giver_staying(const struct upgrade_giver *giver) {
   struct model *model = giver->server->model;
-  if (giver->state == GIVER_ALL && giver->all.gone) {
+  if (giver->state == GIVER_ALL && giver->gone) {
     return 0; /* live counts some of them still */
   }
   uint32_t under_way = giver->state == GIVER_WAIT ? giver->batch->count : 0;

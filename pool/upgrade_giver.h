@@ -28,9 +28,9 @@
 #ifndef POOL_UPGRADE_GIVER_H
 #define POOL_UPGRADE_GIVER_H
 
+#include "pool/conn_batch.h"
 #include "pool/upgrade_channel.h"
 #include "pool/server.h"
-#include "pool/parked.h"
 
 enum giver_state {
   GIVER_IDLE,
@@ -67,13 +67,13 @@ struct upgrade_giver {
 
   bool together;          /* all connections move together: set it before giver_begin */
   bool suspended;         /* likewise, and they are neither committed nor withdrawn */
-  bool withdraws;         /* they come back as soon as the worker has answered */
   uint64_t steps, before; /* QUIET: turns and tasks of all workers, in this look and the last one */
   bool busy;              /* QUIET: one of them has work */
   uint64_t quiet_ns;      /* QUIET: the latest time */
+  uint64_t freeze_ns;     /* suspended: the latest time */
   uint64_t frozen_from_ns; /* when the first had no turn any more */
   uint64_t kept;           /* connections that were sent, and are parked */
-  struct parked all;
+  bool gone;               /* ALL: another process serves them */
 
   uint64_t moved, returned;          /* connections */
   uint32_t stays[CONN_STAYS_COUNT];  /* connections that stay, by reason, in the present pass */

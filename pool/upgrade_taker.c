@@ -135,7 +135,7 @@ static void answer(struct upgrade_taker *taker) {
 static void settle_all(struct upgrade_taker *taker, bool gone) {
   if (taker->together) {
     taker->state = TAKER_ALL;
-    parked_begin(&taker->all, taker->server, taker->batch, gone);
+    server_settle(taker->server, gone);
   }
 }
 
@@ -168,7 +168,7 @@ static void step(struct upgrade_taker *taker) {
       }
       break;
     case TAKER_ALL:
-      if (parked_tend(&taker->all)) {
+      if (server_settled(taker->server)) {
         taker->state = TAKER_IDLE;
       }
       break;

@@ -20,9 +20,10 @@
 #ifndef POOL_UPGRADE_TAKER_H
 #define POOL_UPGRADE_TAKER_H
 
+#include "pool/conn_batch.h"
 #include "pool/upgrade_channel.h"
 #include "pool/acceptor_order.h"
-#include "pool/parked.h"
+#include "pool/server.h"
 
 enum taker_state {
   TAKER_IDLE,
@@ -40,7 +41,6 @@ struct upgrade_taker {
   struct log *log;                 /* borrows */
   struct conn_batch *batch;        /* owns */
   bool together;                   /* nothing is served before taker_commit */
-  struct parked all;
   struct acceptor_order adopt;
   enum taker_state state;
   uint32_t number;

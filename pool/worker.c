@@ -42,6 +42,7 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
                             .trim_at_ns = NEVER,
                             .tasks_end = &worker->tasks,
                             .stop_now_ns = NEVER,
+                            .parked = {.over = 1},
                             .inbox = {.wake = {.fd = -1}},
                             .reactor = {.epoll_fd = -1}};
   void *input = sys_map(BUFFERS_BYTES);
@@ -228,6 +229,15 @@ static void begin_stop_now(struct worker *worker) {
   worker->stop_now_ns = 0;
 }
 
+/* Connections were parked, or are served again. */
+static void note_parked(struct worker *worker) {
+  worker->published_turn = worker->ctx.parked > 0 ? NEVER : worker->reactor.requeues_asked;
+  if (worker->stopping_now) { /* those that were parked were not closed */
+    worker->stopping = true;
+    worker->stop_cursor = 0;
+  }
+}
+
 /* Obey the tasks of the stop; queue calls and publications. */
 static void take_tasks(struct worker *worker) {
   struct task *task = inbox_take_all(&worker->inbox);
@@ -247,7 +257,11 @@ static void take_tasks(struct worker *worker) {
         break;
       case TASK_BATCH:
         conn_batch_run(task, &worker->ctx);
-        worker->published_turn = worker->ctx.parked > 0 ? NEVER : worker->reactor.requeues_asked;
+        note_parked(worker);
+        break;
+      case TASK_SETTLE:
+        parked_run(&worker->parked, &worker->ctx, worker->admission, &worker->live);
+        note_parked(worker);
         break;
       case TASK_LEAVE: /* no stop: connections are not told */
         worker->stop_now_ns = add_sat_u64(task->time_ns, worker->config->drain_timeout_ns);
@@ -475,22 +489,7 @@ void worker_look(const struct worker *worker, uint64_t now_ns, struct metrics_wo
                                   .messages = atom_load_relaxed_u64(&worker->stats.messages)};
 }
 
-void worker_send_drain(struct worker *worker, uint64_t stop_ns) {
-  worker->drain_task = (struct task){.kind = TASK_DRAIN, .time_ns = stop_ns};
-  inbox_push_mpsc(&worker->inbox, &worker->drain_task);
-}
-
-void worker_send_stop_now(struct worker *worker) {
-  worker->stop_now_task = (struct task){.kind = TASK_STOP_NOW};
-  inbox_push_mpsc(&worker->inbox, &worker->stop_now_task);
-}
-
 void worker_send_leave(struct worker *worker, uint64_t leave_ns) {
   worker->stop_now_task = (struct task){.kind = TASK_LEAVE, .time_ns = leave_ns};
   inbox_push_mpsc(&worker->inbox, &worker->stop_now_task);
-}
-
-void worker_send_no_more_conns(struct worker *worker) {
-  worker->no_more_conns_task = (struct task){.kind = TASK_NO_MORE_CONNS};
-  inbox_push_mpsc(&worker->inbox, &worker->no_more_conns_task);
 }

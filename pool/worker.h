@@ -24,6 +24,7 @@
 #include "pool/inbox.h"
 #include "pool/task.h"
 #include "pool/admission.h"
+#include "pool/parked.h"
 
 /* The buffer of every read of a worker; a connection that fills it waits for its next turn. */
 #define WORKER_INPUT_BYTES ((size_t)64 * 1024)
@@ -54,6 +55,7 @@ struct worker {
 
   struct inbox inbox; /* others push, the owner takes; a single worker has none */
   struct task drain_task, stop_now_task, no_more_conns_task; /* the sender's until sent */
+  struct parked parked;                                      /* likewise */
   struct stats stats;        /* the owner writes, all threads read */
   atom_u64 turn_ns;          /* likewise: when its turn began; 0 = it waits */
   struct histogram handoffs; /* likewise: ns from accept4's return to the first callback */
@@ -120,9 +122,18 @@ void worker_serve_single(struct worker *worker, const struct accepted_conn *acce
 void worker_look(const struct worker *worker, uint64_t now_ns, struct metrics_worker *seen);
 
 /** Send the tasks of the stop. Thread: any, once each. */
-void worker_send_drain(struct worker *worker, uint64_t stop_ns);
-void worker_send_stop_now(struct worker *worker);
+static inline void worker_send_drain(struct worker *worker, uint64_t stop_ns) {
+  worker->drain_task = (struct task){.kind = TASK_DRAIN, .time_ns = stop_ns};
+  inbox_push_mpsc(&worker->inbox, &worker->drain_task);
+}
+static inline void worker_send_stop_now(struct worker *worker) {
+  worker->stop_now_task = (struct task){.kind = TASK_STOP_NOW};
+  inbox_push_mpsc(&worker->inbox, &worker->stop_now_task);
+}
+static inline void worker_send_no_more_conns(struct worker *worker) {
+  worker->no_more_conns_task = (struct task){.kind = TASK_NO_MORE_CONNS};
+  inbox_push_mpsc(&worker->inbox, &worker->no_more_conns_task);
+}
 void worker_send_leave(struct worker *worker, uint64_t leave_ns); /* before a drain; no stop_now */
-void worker_send_no_more_conns(struct worker *worker);
 
 #endif

@@ -5,6 +5,7 @@ The handler is tests/live/plugin/saving.c. Exactly one of on_close and on_gone f
 
 import contextlib
 import os
+import select
 import signal
 import threading
 import unittest
@@ -186,7 +187,7 @@ class Stays(HandlerTest):
 
 class Together(HandlerTest):
     def server_of(self, names, **variables):
-        server = self.saving(SAVING_TOGETHER="1", XCHG_WORKERS="2", **variables)
+        server = self.saving(**{"SAVING_TOGETHER": "1", "XCHG_WORKERS": "2", **variables})
         return server, self.visitors(server, names)
 
     def check_turned_back(self, server, clients, names, reason, returned=None):
@@ -230,7 +231,7 @@ class Together(HandlerTest):
         server.wait_stats(lambda values: values["messages"] == 21)
         server.signal(signal.SIGUSR2)
         self.check_turned_back(server, clients[:3] + clients[4:], names[:3] + names[4:],
-                               "posted calls or offloaded work do not end", returned=0)
+                               "posted calls or offloaded work do not end", returned=20)
         server.signal(signal.SIGUSR2)
         server.wait_line("upgrading", 1)
         with open(self.path("fifo"), "w"):
@@ -238,6 +239,44 @@ class Together(HandlerTest):
         self.assertEqual(server.followed()["moved"], "20")
         ask(clients[3], "who", "n3 3")
         self.end(server)
+
+    def test_one_of_two_programs(self):
+        """The old program wants it, or the new one: it is so on both ways."""
+        path = self.path("together")
+        for change in (lambda: open(path, "x").close(), lambda: os.unlink(path)):
+            server, clients = self.server_of(["n0", "stay"], SAVING_TOGETHER=path)
+            change()
+            server.signal(signal.SIGUSR2)
+            self.check_turned_back(server, clients, ["n0", "stay"], "on_save has refused them")
+            self.end(server)
+
+    def test_a_callback_blocks(self):
+        """The other worker's connections are served again before the callback returns."""
+        server, clients = self.server_of(["n0", "n1"], XCHG_DISPATCH="least", XCHG_SANDBOX="off")
+        os.mkfifo(self.path("fifo"))
+        clients[1].sendall(f"block {self.path('fifo')}\n".encode())
+        server.wait_stats(lambda values: values["messages"] == 3)
+        server.signal(signal.SIGUSR2)
+        child = os.pidfd_open(int(server.wait_line("upgrading")["child"]))
+        self.addCleanup(os.close, child)
+        self.assertTrue(select.select([child], [], [], LIMIT)[0])
+        ask(clients[0], "who", "n0 2")
+        with open(self.path("fifo"), "w"):
+            expect(clients[1], "worked")
+        fields = server.turned_back()
+        self.assertEqual((fields["reason"], fields["returned"]), ("a worker does not answer", "2"))
+        self.assertEqual(server.upgrade()["moved"], "2")
+        self.end(server)
+
+    def test_numbers_that_fill_batches(self):
+        """A worker's last batch is full, and others have none: all workers forget what has moved."""
+        for count in (1, 64, 128, 192):
+            with self.subTest(count=count):
+                server, clients = self.server_of([f"n{i}" for i in range(count)], XCHG_WORKERS="3",
+                                                 XCHG_DISPATCH="least", XCHG_DRAIN_TIMEOUT="60m")
+                self.assertEqual(server.upgrade()["moved"], str(count))
+                ask(clients[0], "who", "n0 2")
+                self.assertEqual(self.end(server)["gone"], 2 * count)
 
     def test_publications(self):
         """Members on three workers publish all the time: each one gets every line of each one, once and in its order."""

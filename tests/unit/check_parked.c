@@ -5,23 +5,28 @@
 #include "pool/parked.h"
 
 #include "core/sys.h"
+#include "pool/conn_batch.h"
 #include "pool/worker.h"
+#include "pool/server.h"
 #include "tests/fixtures/pool_fixture.h"
 
+#include <semaphore.h>
 #include <stdlib.h>
 
 enum { CLIENTS = 150 };
+
+static int connected;
 
 static struct config config;
 static struct log logger;
 static struct xchg_server *server;
 static struct conn_batch *batch;
-static struct parked parked;
 static int clients[CLIENTS];
 
-static void set_up(void) {
+static void set_up_with(int count) {
   static const char *const entries[] = {"XCHG_LISTEN=127.0.0.1:0", "XCHG_EXCHANGE=echo",
-                                        "XCHG_WORKERS=2", "XCHG_UPGRADE=on", NULL};
+                                        "XCHG_WORKERS=2",          "XCHG_UPGRADE=on",
+                                        "XCHG_DRAIN_TIMEOUT=0",    NULL};
   const struct server_setup setup = {.config = &config, .log = &logger};
   size_t size = (sizeof(*server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
   ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
@@ -32,15 +37,18 @@ static void set_up(void) {
   ck_assert_int_eq(server_start(server), 0);
   batch = conn_batch_create(&server->done);
   ck_assert_ptr_nonnull(batch);
-  for (int i = 0; i < CLIENTS; i++) {
+  connected = count;
+  for (int i = 0; i < count; i++) {
     clients[i] = connect_to_port(server->listeners[0].addr.addr.port);
     send_bytes(clients[i], "p", 1);
     expect_bytes(clients[i], "p", 1);
   }
 }
 
+static void set_up(void) { set_up_with(CLIENTS); }
+
 static void tear_down(void) {
-  for (int i = 0; i < CLIENTS; i++) {
+  for (int i = 0; i < connected; i++) {
     close(clients[i]);
   }
   server_drain(server);
@@ -86,8 +94,8 @@ static uint32_t park(uint32_t worker, uint32_t most) {
 }
 
 static void settle(bool gone) {
-  parked_begin(&parked, server, batch, gone);
-  AWAIT(parked_tend(&parked));
+  server_settle(server, gone);
+  AWAIT(server_settled(server));
 }
 
 static void send_to_all(void) {
@@ -143,7 +151,73 @@ START_TEST(there_are_none) {
 }
 END_TEST
 
+/*
+ * A stop has begun: a worker without connections ends, one that has parked ones does not.  Those
+ * that come back are closed, although the others were closed before.
+ */
+START_TEST(during_a_stop) {
+  set_up_with(_i / 2 == 0 ? CLIENTS : 1);
+  suspend();
+  ck_assert_uint_eq(park(0, UINT32_MAX) + park(1, UINT32_MAX), (uint32_t)connected);
+  server_drain(server);
+  if (connected > 1) { /* else one of the workers may have ended */
+    suspend();
+    suspend();
+  }
+  settle(_i % 2 == 0);
+  AWAIT(server_finished(server));
+  for (int i = 0; i < connected; i++) {
+    expect_closed(clients[i]);
+  }
+  tear_down();
+}
+END_TEST
+
+static sem_t go;
+
+static void block(struct conn_batch *stuck, struct conn_ctx *ctx) {
+  (void)stuck, (void)ctx;
+  while (sem_wait(&go) == -1) {
+  }
+}
+
+static uint32_t answered(void) {
+  uint32_t count = 0;
+  char byte;
+  for (int i = 0; i < CLIENTS; i++) {
+    count += recv(clients[i], &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 1;
+  }
+  return count;
+}
+
+/* A callback of one worker blocks: the connections of the other one are served again. */
+START_TEST(a_worker_is_stuck) {
+  static struct conn_batch stuck;
+  set_up();
+  suspend();
+  uint32_t count = park(0, UINT32_MAX);
+  ck_assert_uint_lt(count, CLIENTS);
+  (void)park(1, UINT32_MAX); /* the others */
+  ck_assert_int_eq(sem_init(&go, 0, 0), 0);
+  stuck = (struct conn_batch){.task = {.kind = TASK_BATCH}, .run = block, .wake = &server->done};
+  inbox_push_mpsc(server_inbox(server, 1), &stuck.task);
+  send_to_all();
+  server_settle(server, false);
+  server_settle(server, false); /* the first one goes on */
+  AWAIT(answered() == count);
+  ck_assert(!server_settled(server));
+  ck_assert_int_eq(sem_post(&go), 0);
+  AWAIT(server_settled(server));
+  expect_from_all();
+  tear_down();
+}
+END_TEST
+
 int main(void) {
-  const struct suite_test tests[] = {{they_come_back, 2}, {they_are_gone, 1}, {there_are_none, 2}};
+  const struct suite_test tests[] = {{they_come_back, 2},
+                                     {they_are_gone, 1},
+                                     {there_are_none, 2},
+                                     {during_a_stop, 4},
+                                     {a_worker_is_stuck, 1}};
   return run_suite("parked", tests, count_of(tests));
 }

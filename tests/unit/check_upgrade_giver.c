@@ -361,6 +361,23 @@ START_TEST(together_fails) {
 }
 END_TEST
 
+/* Together they wait for a bounded time, and all come back. */
+START_TEST(together_for_too_long) {
+  set_up();
+  start(CLIENTS);
+  giver.together = true;
+  giver_begin(&giver, UINT32_MAX, NEVER / 2);
+  ck_assert_uint_ne(giver_next_ns(&giver), NEVER);
+  giver.freeze_ns = 0;
+  ck_assert_int_eq(tend(), GIVER_FAILED);
+  ck_assert_str_eq(giver.why, "connections wait for too long");
+  giver_withdraw(&giver);
+  AWAIT(tend() == GIVER_DONE);
+  ck_assert_uint_eq(giver.returned, CLIENTS);
+  tear_down(CLIENTS, CLIENTS);
+}
+END_TEST
+
 /* It is withdrawn at any moment: a worker may have the batch. */
 START_TEST(together_is_withdrawn) {
   set_up();
@@ -393,6 +410,7 @@ int main(void) {
       {all_go_together, 1},
       {all_come_back_together, 1},
       {together_fails, 3},
+      {together_for_too_long, 1},
       {together_is_withdrawn, 30},
   };
   return run_suite("upgrade_giver", tests, count_of(tests));

@@ -7,10 +7,11 @@
  *   pub X    publish to the group               -> X, for each member
  *   timer N  set the timer to N ms              -> timer, when it comes
  *   work X   open the FIFO X to read it, offloaded -> worked
+ *   block X  likewise, in the callback             -> worked
  *
  * A connection whose name begins with "stay" refuses on_save, and with "refuse" on_restore.  At the
  * end of a server one line on standard error says how often each callback was called.  With
- * SAVING_TOGETHER=1 all connections move together.
+ * SAVING_TOGETHER=1, or the name of a file that exists, all connections move together.
  */
 #include "core/xchg.h"
 
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define VERSION 4
 #define GROUP 77
@@ -87,6 +89,9 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
     publish(conn, line + 4);
   } else if (strncmp(line, "work ", 5) == 0) {
     (void)xchg_offload(conn, work, worked, strdup(line + 5));
+  } else if (strncmp(line, "block ", 6) == 0) {
+    work(line + 6);
+    answer(conn, "worked");
   } else if (strncmp(line, "timer ", 6) == 0) {
     (void)xchg_timer(conn, strtoull(line + 6, NULL, 10) * 1000000);
   }
@@ -159,7 +164,7 @@ static struct xchg_handler handler = {.size = sizeof(handler),
 
 __attribute__((constructor)) static void choose(void) {
   const char *together = getenv("SAVING_TOGETHER");
-  handler.together = together != NULL && together[0] == '1';
+  handler.together = together != NULL && (together[0] == '1' || access(together, F_OK) == 0);
 }
 
 XCHG_PLUGIN(handler)
