@@ -146,7 +146,7 @@ int xchg_finish(struct xchg_conn *conn) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  if (conn->request == REQUEST_NONE) {
+  if (conn->request == REQUEST_NONE && conn->state < CONN_CLOSED) {
     conn->request = REQUEST_FINISH;
   }
   conn_schedule(conn);
@@ -168,8 +168,10 @@ int xchg_pause(struct xchg_conn *conn) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  conn->hold_reasons |= HOLD_HANDLER;
-  conn_schedule(conn);
+  if (conn->state < CONN_CLOSED) {
+    conn->hold_reasons |= HOLD_HANDLER;
+    conn_schedule(conn);
+  }
   return 0;
 }
 
@@ -177,8 +179,10 @@ int xchg_resume(struct xchg_conn *conn) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  conn->hold_reasons &= HOLD_ALL & ~HOLD_HANDLER;
-  conn_schedule(conn);
+  if (conn->state < CONN_CLOSED) {
+    conn->hold_reasons &= HOLD_ALL & ~HOLD_HANDLER;
+    conn_schedule(conn);
+  }
   return 0;
 }
 
@@ -270,7 +274,8 @@ int xchg_leave(struct xchg_conn *conn, uint64_t group) {
     return -1;
   }
   struct member **memberships = &conn->cold->memberships;
-  if (*memberships == NULL || group_leave(&conn->ctx->groups, memberships, group) == -1) {
+  if (*memberships == NULL || (conn->state & CONN_PARKED) != 0 ||
+      group_leave(&conn->ctx->groups, memberships, group) == -1) {
     return fail(ENOENT);
   }
   return 0;

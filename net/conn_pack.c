@@ -215,8 +215,8 @@ static bool restore(struct xchg_conn *conn, const struct conn_record *record) {
     return true;
   }
   watchdog_heartbeat(conn->ctx);
-  int result =
-      handler->on_restore(conn, record->state_version, record->saved.data, record->saved.size);
+  const void *data = record->saved.size == 0 ? "" : (const void *)record->saved.data; /* not NULL */
+  int result = handler->on_restore(conn, record->state_version, data, record->saved.size);
   end_callback(conn->ctx);
   return result != -1;
 }

@@ -42,11 +42,21 @@ static void state_on_close(struct xchg_conn *conn, enum xchg_reason reason) {
 /* Calls that change ${conn} fail, or do nothing. */
 static void expect_no_calls(struct xchg_conn *conn) {
   bool queued = conn->source.queued;
+  uint8_t hold = conn->hold_reasons;
+  const struct member *memberships = conn->cold->memberships;
   ck_assert_int_eq(xchg_send(conn, "no", 2), -1);
   ck_assert_int_eq(errno, EPIPE);
   ck_assert_int_eq(xchg_join(conn, 99, XCHG_SLOW_SKIP), -1);
   ck_assert_int_eq(xchg_timer(conn, 1), 0);
   ck_assert_int_eq(xchg_abort(conn), 0);
+  ck_assert_int_eq(xchg_finish(conn), 0);
+  ck_assert_int_eq(conn->request, REQUEST_NONE);
+  ck_assert_int_eq(xchg_pause(conn), 0);
+  ck_assert_int_eq(conn->hold_reasons, hold);
+  ck_assert_int_eq(xchg_resume(conn), 0);
+  ck_assert_int_eq(conn->hold_reasons, hold);
+  ck_assert_int_eq(xchg_leave(conn, 42), -1);
+  ck_assert_ptr_eq(conn->cold->memberships, memberships);
   ck_assert(!timer_armed(&conn->source.timer) || conn->cold->timer_ns == NEVER);
   ck_assert(conn->source.queued == queued);
 }
@@ -77,7 +87,8 @@ static int on_restore(struct xchg_conn *conn, uint32_t version, const void *data
     return -1;
   }
   fixture.opens++;
-  set_text(conn, data == NULL ? "" : data, size);
+  ck_assert_ptr_nonnull(data);
+  set_text(conn, data, size);
   if (with.act != NULL) {
     with.act(conn);
   }
@@ -145,6 +156,7 @@ START_TEST(it_comes_back) {
   int fd = start_and_connect(false);
   fixture_settle();
   struct xchg_conn *conn = fixture_conn();
+  ck_assert_int_eq(xchg_join(conn, 42, XCHG_SLOW_SKIP), 0);
   uint64_t id = xchg_id(conn);
   const char *text = text_of(conn);
   CLIENT_WRITE(fd, "one\0");
