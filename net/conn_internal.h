@@ -124,6 +124,7 @@ struct conn_ctx {
   atom_u64 steps;  /* turns of connections and tasks so far, for the watchdog: any thread reads */
   uint32_t index;  /* of the worker; part of the connections' ids */
   uint32_t parked; /* connections in CONN_PARKED */
+  bool suspended;  /* no connection has a turn, see conn_suspend */
   uint32_t conns_max;
   uint32_t peers_end;                 /* no slot from here on has been used since the last trim */
   struct conn_peer *peers;            /* owns: mapped; by slot */

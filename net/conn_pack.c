@@ -256,13 +256,18 @@ struct xchg_conn *conn_unpack(struct conn_ctx *ctx, const struct conn_record *re
 
 /* ---- resume ---- */
 
+/* ${conn} may have missed any event. */
+static void expect_input(struct xchg_conn *conn) {
+  if (conn->readable == READABLE_NO) {
+    conn->readable = conn->is_unix ? READABLE_UNTIL_EAGAIN : READABLE_MAYBE;
+  }
+}
+
 void conn_resume(struct xchg_conn *conn) {
   struct reactor *reactor = conn->ctx->reactor;
   conn->ctx->parked--;
   conn->state &= (uint8_t)~CONN_PARKED;
-  if (conn->readable == READABLE_NO) {
-    conn->readable = conn->is_unix ? READABLE_UNTIL_EAGAIN : READABLE_MAYBE;
-  }
+  expect_input(conn);
   reactor_show(&conn->source);
   if (reactor_add(reactor, &conn->source, conn->fd,
                   CONN_WATCHED | (conn->stalled ? (uint32_t)EPOLLOUT : 0)) == -1) {
@@ -293,6 +298,7 @@ static struct xchg_conn *next_live(const struct conn_ctx *ctx, uint32_t *slot) {
 uint32_t conn_suspend(struct conn_ctx *ctx) {
   const struct xchg_conn *conn;
   uint32_t waiting = 0;
+  ctx->suspended = true;
   ctx->reactor->on_event = ignore_event;
   for (uint32_t slot = 0; (conn = next_live(ctx, &slot)) != NULL;) {
     waiting += conn->cold->offloads > 0;
@@ -301,18 +307,19 @@ uint32_t conn_suspend(struct conn_ctx *ctx) {
 }
 
 void conn_unsuspend(struct conn_ctx *ctx) {
+  struct reactor *reactor = ctx->reactor;
   struct xchg_conn *conn;
-  if (ctx->reactor->on_event != ignore_event) {
+  if (!ctx->suspended) {
     return;
   }
-  ctx->reactor->on_event = conn_on_event;
+  ctx->suspended = false;
+  reactor->on_event = conn_on_event;
   for (uint32_t slot = 0; (conn = next_live(ctx, &slot)) != NULL;) {
-    if (conn->state == CONN_CLOSED) {
-      reactor_requeue(ctx->reactor, &conn->source);
-      continue;
+    reactor_requeue(reactor, &conn->source);
+    if (conn->state != CONN_CLOSED) {
+      expect_input(conn);
+      reactor_repeat(reactor, &conn->source, conn->fd);
+      reactor_arm(reactor, &conn->source, conn_timeout_next(conn));
     }
-    reactor_remove(ctx->reactor, &conn->source, conn->fd); /* added again, it reports all events */
-    park(conn);
-    conn_resume(conn);
   }
 }

@@ -103,6 +103,13 @@ int reactor_modify(struct reactor *reactor, struct source *source, int fd, uint3
   return control(reactor, EPOLL_CTL_MOD, source, fd);
 }
 
+void reactor_repeat(struct reactor *reactor, const struct source *source, int fd) {
+  if (reactor->epoll_fd != -1) {
+    /* Cannot fail: the descriptor is open and watched, and the kernel needs no memory. */
+    (void)control(reactor, EPOLL_CTL_MOD, source, fd);
+  }
+}
+
 void reactor_remove(struct reactor *reactor, struct source *source, int fd) {
   if (reactor->epoll_fd == -1) {
     reactor->poll_fd = -1;

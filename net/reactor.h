@@ -145,6 +145,9 @@ int reactor_add(struct reactor *reactor, struct source *source, int fd, uint32_t
  */
 int reactor_modify(struct reactor *reactor, struct source *source, int fd, uint32_t events);
 
+/** Report again all that ${fd} of ${source}, which is watched, is ready for. */
+void reactor_repeat(struct reactor *reactor, const struct source *source, int fd);
+
 /** Stop watching ${fd} without retiring ${source}. */
 void reactor_remove(struct reactor *reactor, struct source *source, int fd);
 

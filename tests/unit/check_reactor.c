@@ -123,6 +123,11 @@ START_TEST(test_events_are_edges_under_epoll) {
   TURN(&bench, 0, 1, EPOLLIN | EPOLLOUT);
   ck_assert_int_eq(reactor_modify(&bench.reactor, &item->source, item->fd, EPOLLOUT), 0);
   ck_assert_uint_eq(item->source.interest, EPOLLIN | EPOLLOUT); /* the event stays */
+  turn(&bench);
+  ck_assert_uint_eq(bench.turns_count, 0);
+  reactor_repeat(&bench.reactor, &item->source, item->fd);
+  turn(&bench);
+  TURN(&bench, 0, 1, EPOLLIN | EPOLLOUT);
   reactor_remove(&bench.reactor, &item->source, item->fd);
   CLIENT_WRITE(peer, "x");
   turn(&bench);
