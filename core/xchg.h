@@ -178,7 +178,7 @@ struct xchg_handler {
   uint32_t state_version; /* of what on_save writes */
   /* Write the state to ${data}. Return its bytes, at most ${size}, or -1: the connection stays. */
   ssize_t (*on_save)(struct xchg_conn *conn, void *data, size_t size);
-  /* In place of on_open. Return 0, or -1 to leave the connection to the process that has saved. */
+  /* In place of on_open. Return 0, or free the state and return -1: the connection goes back. */
   int (*on_restore)(struct xchg_conn *conn, uint32_t version, const void *data, size_t size);
   /* Another process serves the connection. In place of on_close. */
   void (*on_gone)(struct xchg_conn *conn);
