@@ -300,7 +300,7 @@ VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_ht
 # not hold for those that a packet brings (fd_socket, upgrade_channel, upgrade_successor), it does not know pidfd_open
 # (upgrade), and it reports what a forked child of a test leaves open (upgrade_ask).
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \
-                $(addprefix $(B)/tests/check_,admission api_fork api_fork_conn ascii confine fd_socket frame log_descriptor log_writer model_fork privileges proxy ring sandbox% streams upgrade upgrade_ask upgrade_channel upgrade_successor wheel),$(UNIT))
+                $(addprefix $(B)/tests/check_,admission api_fork api_fork_conn ascii confine fd_socket frame log_descriptor log_writer model_fork privileges proxy ring sandbox% streams upgrade upgrade_ask upgrade_channel upgrade_spawn upgrade_successor wheel),$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind
 
