@@ -298,7 +298,7 @@ VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_ht
 # The other tests of xchg-bench run under ASan and the fuzzer, and some modules of arithmetic run millions of steps: under
 # valgrind they would take minutes. The sandbox refuses calls that valgrind makes. Valgrind's own limit on descriptors does
 # not hold for those that a packet brings (fd_socket, upgrade_channel, upgrade_successor), it does not know pidfd_open
-# (upgrade), and it reports what a forked child of a test leaves open (upgrade_ask).
+# (upgrade, upgrade_spawn), and it reports what a forked child of a test leaves open (upgrade_ask).
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \
                 $(addprefix $(B)/tests/check_,admission api_fork api_fork_conn ascii confine fd_socket frame log_descriptor log_writer model_fork privileges proxy ring sandbox% streams upgrade upgrade_ask upgrade_channel upgrade_spawn upgrade_successor wheel),$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
