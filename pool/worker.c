@@ -42,9 +42,9 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
                             .trim_at_ns = NEVER,
                             .tasks_end = &worker->tasks,
                             .stop_now_ns = NEVER,
-                            .parked = {.over = 1},
                             .inbox = {.wake = {.fd = -1}},
                             .reactor = {.epoll_fd = -1}};
+  atom_store_relaxed_u32(&worker->parked.over, 1); /* no other thread has it */
   void *input = sys_map(BUFFERS_BYTES);
   if (input == MAP_FAILED) {
     return -1;
