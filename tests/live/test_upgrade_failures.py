@@ -18,11 +18,7 @@ class Failures(PausedTest):
 
     def test_new_process_is_killed(self):
         for point in self.each(POINTS):
-            server = self.paused(f"old {point} 1 pause")
-            clients = self.clients(server, self.CLIENTS)
-            server.signal(signal.SIGUSR2)
-            server.wait_line("point")
-            child, = self.children(server.pid)
+            server, clients, child = self.at_point("old", point, "pause")
             os.kill(child, signal.SIGKILL)
             self.wait_zombie(child)
             self.go_on()
@@ -31,11 +27,7 @@ class Failures(PausedTest):
     def test_new_process_hangs(self):
         for point in POINTS:
             with self.subTest(point=point):
-                server = self.paused(f"old {point} 1 pause", XCHG_UPGRADE_TIMEOUT="1s", XCHG_DRAIN_TIMEOUT="10m")
-                clients = self.clients(server, self.CLIENTS)
-                server.signal(signal.SIGUSR2)
-                server.wait_line("point")
-                child, = self.children(server.pid)
+                server, clients, child = self.at_point("old", point, "pause", XCHG_UPGRADE_TIMEOUT="1s", XCHG_DRAIN_TIMEOUT="10m")
                 os.kill(child, signal.SIGSTOP)
                 self.go_on()
                 outcome = server.wait_for(lambda _: server.messages("upgrade turned back") or server.messages("upgraded"))
@@ -48,11 +40,7 @@ class Failures(PausedTest):
 
     def test_old_process_is_killed(self):
         for point in self.each(POINTS):
-            server = self.paused(f"old {point} 1 pause")
-            clients = self.clients(server, self.CLIENTS)
-            server.signal(signal.SIGUSR2)
-            server.wait_line("point")
-            child, = self.children(server.pid)
+            server, clients, child = self.at_point("old", point, "pause")
             os.kill(server.pid, signal.SIGKILL)
             server.wait_end(server.pid)
             if point < 3:  # it has no listener yet
@@ -71,10 +59,7 @@ class Failures(PausedTest):
     def test_old_process_is_stopped_for_a_while(self):
         for point in POINTS:
             with self.subTest(point=point):
-                server = self.paused(f"old {point} 1 pause")
-                clients = self.clients(server, self.CLIENTS)
-                server.signal(signal.SIGUSR2)
-                server.wait_line("point")
+                server, clients, _ = self.at_point("old", point, "pause")
                 self.go_on()
                 server.followed()
                 self.assertTrue(all(lives(client) for client in clients))
@@ -128,10 +113,7 @@ class Failures(PausedTest):
     def test_a_stop_during_an_upgrade(self):
         """Before the first connection has gone the upgrade is turned back; afterwards the new process stops."""
         for point in self.each(POINTS):
-            server = self.paused(f"old {point} 1 pause", XCHG_DRAIN_TIMEOUT="0")
-            clients = self.clients(server, self.CLIENTS)
-            server.signal(signal.SIGUSR2)
-            server.wait_line("point")
+            server, clients, _ = self.at_point("old", point, "pause", XCHG_DRAIN_TIMEOUT="0")
             server.signal(signal.SIGTERM)
             self.go_on()
             totals = numbers(server.wait_line("stopped"))

@@ -22,7 +22,7 @@ class Late(PausedTest):
         clients = self.clients(server, CLIENTS)
         server.signal(signal.SIGUSR2)
         server.wait_line("point")
-        time.sleep(2)
+        time.sleep(2)  # the stimulus: the new process is late
         self.go_on()
         self.assertEqual(numbers(server.followed())["moved"], CLIENTS)
         for client in clients:

@@ -66,7 +66,7 @@ class Upgradable:
                 return os.waitstatus_to_exitcode(status)
             if time.monotonic() > deadline:
                 raise AssertionError(f"process {pid} does not end; the log was:\n" + "\n".join(self.lines[-50:]))
-            time.sleep(0.005)
+            time.sleep(0.005)  # the pace of the looks; only the end or the deadline ends the wait
 
     def is_over(self, pid):
         """Has the process ended, which is no child of this one while its parent lives? It is waited for."""

@@ -44,7 +44,7 @@ def wait_for(what, condition):
     while not condition():
         if time.monotonic() > deadline:
             sys.exit(f"not in {LIMIT} s: {what}")
-        time.sleep(0.02)
+        time.sleep(0.02)  # the pace of the looks; only the condition or the deadline ends the wait
 
 
 def servers():
